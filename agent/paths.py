@@ -1,0 +1,74 @@
+"""Where the agent keeps things. One folder; nothing outside it is ever written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared import ids
+
+__all__ = ["AgentPaths", "ModelPaths"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPaths:
+    """The files of one model: journal, pointer to the active slot, slots, partial downloads."""
+
+    root: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.json"
+
+    @property
+    def current(self) -> Path:
+        """The pointer file; its content is the name of the active slot."""
+        return self.root / "current"
+
+    @property
+    def slots(self) -> Path:
+        return self.root / "slots"
+
+    @property
+    def download(self) -> Path:
+        return self.root / "download"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPaths:
+    """The state folder of an agent."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "identity"
+
+    @property
+    def tuf(self) -> Path:
+        return self.root / "tuf"
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "outbox.db"
+
+    @property
+    def desired(self) -> Path:
+        """The newest desired-state document, as received."""
+        return self.root / "desired.msgpack"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "agent.sock"
+
+    def model(self, name: str) -> ModelPaths:
+        """The folder of one model; a hostile name is refused."""
+        return ModelPaths(self.models / ids.parse_model_name(name))

@@ -1,0 +1,1 @@
+"""The hub: registry, trust, deployments, ingest and fleet state, behind one HTTPS API."""

@@ -1,0 +1,99 @@
+"""What the hub sends down: one retained desired-state document and small watermarks.
+
+`fleet/<device>/down` (retained, QoS 0): `DesiredState`, always whole, newest revision wins.
+`fleet/<device>/down/ack` (QoS 0): `Watermark`. Losing one costs a re-send, never a message.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from shared import limits
+from shared.errors import InvalidInput, TooLarge
+from shared.wire.types import Count, DeviceId, Epoch, ModelName, Sha256, TimeS, Version, Word
+
+__all__ = [
+    "ASSIGNMENT_PAYLOAD_TYPE",
+    "Assignment",
+    "DesiredState",
+    "Watermark",
+    "decode_desired",
+    "decode_watermark",
+    "encode",
+]
+
+ASSIGNMENT_PAYLOAD_TYPE = "application/vnd.skerry.assignment+json"
+T = TypeVar("T")
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """The signed sentence "this device shall run this version": the payload (canonical JSON) of a DSSE envelope.
+
+    `counter` grows with every assignment to the device; a device refuses one at or below the highest that it has
+    accepted for that model. `expires_s` bounds when an install may *start*; what is committed stays.
+    `target` is the TUF target path; digest and length must equal those of the release metadata.
+    """
+
+    schema_version: int = 1
+    device_id: DeviceId
+    model: ModelName
+    version: Version
+    counter: Count
+    target: Word
+    bundle_sha256: Sha256
+    bundle_bytes: Annotated[int, Meta(ge=1, le=limits.MAX_BUNDLE_BYTES)]
+    issued_s: TimeS
+    expires_s: TimeS
+    bake_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 60
+    deployment: Word = ""
+
+
+class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a device should have: signed assignments (DSSE envelopes, JSON bytes), one per model at the most."""
+
+    schema_version: int = 1
+    device_id: DeviceId
+    revision: Count
+    assignments: Annotated[
+        list[Annotated[bytes, Meta(max_length=limits.MAX_ASSIGNMENT_BYTES)]],
+        Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT),
+    ] = []
+
+
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
+    """The hub has committed every sequence number up to and including `seq` of this epoch."""
+
+    schema_version: int = 1
+    epoch: Epoch
+    seq: Count
+
+
+_DESIRED = msgspec.msgpack.Decoder(DesiredState)
+_WATERMARK = msgspec.msgpack.Decoder(Watermark)
+
+
+def encode(message: DesiredState | Watermark) -> bytes:
+    """MessagePack bytes."""
+    return msgspec.msgpack.encode(message)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes, limit: int, what: str) -> T:
+    if len(data) > limit:
+        raise TooLarge("wire.too_large", f"The {what} has {len(data)} bytes; at most {limit} are accepted.")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("wire.malformed", f"The {what} is malformed: {error}."[:300]) from error
+
+
+def decode_desired(data: bytes) -> DesiredState:
+    """A desired-state document; errors `wire.too_large`, `wire.malformed`."""
+    return _decode(_DESIRED, data, limits.MAX_DESIRED_STATE_BYTES, "desired state")
+
+
+def decode_watermark(data: bytes) -> Watermark:
+    """A watermark; errors `wire.too_large`, `wire.malformed`."""
+    return _decode(_WATERMARK, data, 1024, "watermark")
