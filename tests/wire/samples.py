@@ -1,0 +1,109 @@
+"""One sample of every wire message, version 1. Their bytes are pinned under `tests/golden/wire/`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.wire import down, http, up
+
+DIGEST = "ab" * 32
+EPOCH = "0123456789abcdef"
+
+UP: dict[str, msgspec.Struct] = {
+    "heartbeat": up.Heartbeat(
+        agent_version="0.1.0",
+        uptime_s=3600,
+        rss_bytes=60_000_000,
+        cpu_percent=0.25,
+        disk_free_bytes=10**9,
+        outbox_count=3,
+        outbox_dropped=1,
+        models=[
+            up.ModelStatus(
+                model="digits",
+                version=2,
+                bundle_sha256=DIGEST,
+                state="committed",
+                assignment_counter=7,
+                requests=100,
+                errors=1,
+                latency_p50_us=40,
+                latency_p99_us=90,
+            )
+        ],
+    ),
+    "inventory": up.Inventory(
+        profile="raspberry-pi-4",
+        agent_version="0.1.0",
+        runtime="ai-edge-litert",
+        runtime_version="2.3.0",
+        arch="aarch64",
+        os="Linux 6.1",
+        python="3.11.7",
+        cpu_count=4,
+        memory_bytes=4 << 30,
+        storage_bytes=32 << 30,
+        hardware_id="serial-1",
+    ),
+    "install": up.InstallReport(
+        model="digits",
+        version=3,
+        bundle_sha256=DIGEST,
+        assignment_counter=8,
+        previous="probing",
+        state="rolling_back",
+        event="failed",
+        reason_code="probe.golden_mismatch",
+        reason="The golden outputs differ by 0.9; 0.05 is allowed.",
+        active_version=2,
+        attempt=1,
+        bytes_downloaded=30_000,
+    ),
+    "event": up.Event(code="assignment.replayed", severity="warning", message="Refused.", model="digits", count=2),
+    "dropped": up.Dropped(count=5, kinds={"heartbeat": 5}),
+}
+
+ENVELOPE = up.Envelope(
+    device_id="cam-1",
+    epoch=EPOCH,
+    first_seq=9,
+    seq=9,
+    created_s=1_700_000_000.5,
+    kind="event",
+    body=up.encode_body(UP["event"]),
+)
+
+MSGPACK: dict[str, msgspec.Struct] = {
+    **UP,
+    "envelope": ENVELOPE,
+    "desired": down.DesiredState(device_id="cam-1", revision=4, assignments=[b'{"payload":""}']),
+    "watermark": down.Watermark(epoch=EPOCH, seq=9),
+}
+
+JSON: dict[str, msgspec.Struct] = {
+    "assignment": down.Assignment(
+        device_id="cam-1",
+        model="digits",
+        version=3,
+        counter=8,
+        target="digits/3.bundle",
+        bundle_sha256=DIGEST,
+        bundle_bytes=50_000,
+        issued_s=1_700_000_000.0,
+        expires_s=1_700_600_000.0,
+        bake_s=60,
+        deployment="d-1",
+    ),
+    "enrol_request": http.EnrolRequest(token="ske_x", csr_pem="PEM", profile="x86-gateway", device_id="cam-1"),
+    "enrol_reply": http.EnrolReply(
+        device_id="cam-1",
+        certificate_pem="PEM",
+        hub_ca_pem="PEM",
+        mqtt_host="hub.example",
+        mqtt_port=8883,
+        tuf_root="{}",
+    ),
+    "renew_request": http.RenewRequest(csr_pem="PEM"),
+    "renew_reply": http.RenewReply(certificate_pem="PEM"),
+    "messages_reply": http.DeviceMessagesReply(epoch=EPOCH, watermark=9),
+}
