@@ -129,6 +129,15 @@ device_status = Table(
     Index("ix_device_status_last_seen_s", "last_seen_s"),
 )
 
+device_epochs = Table(  # outbox epochs that a device has left: a replay of one is never taken for a new start
+    "device_epochs",
+    metadata,
+    Column("device_id", _ID, ForeignKey("devices.device_id"), primary_key=True),
+    Column("epoch", String(16), primary_key=True),
+    Column("watermark", BigInteger, nullable=False),
+    Column("retired_s", Float, nullable=False),
+)
+
 device_models = Table(
     "device_models",
     metadata,
