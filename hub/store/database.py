@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
-__all__ = ["Database"]
+__all__ = ["Connection", "Database"]
 
 _BUSY_MS = 15_000
 

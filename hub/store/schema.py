@@ -92,6 +92,7 @@ devices = Table(
     Column("inventory_s", Float),
     Column("assignment_counter", BigInteger, nullable=False, default=0),
     Column("desired_revision", BigInteger, nullable=False, default=0),
+    Column("published_revision", BigInteger, nullable=False, default=0),  # behind desired_revision: still to be sent
 )
 
 device_certificates = Table(
@@ -201,6 +202,17 @@ blobs = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("kind", String(16), nullable=False),  # bundle | dataset
     Column("created_s", Float, nullable=False),
+    Column("collected_s", Float),  # set: the bytes were removed by garbage collection, the row stays as evidence
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("sha256", _DIGEST, ForeignKey("blobs.sha256"), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("created_s", Float, nullable=False),
+    Column("created_by", String(63), nullable=False),
 )
 
 models = Table(
@@ -291,9 +303,11 @@ deployments = Table(
     Column("version", Integer, nullable=False),
     Column("filter", Text, nullable=False),
     Column("devices", Integer, nullable=False),
+    Column("skipped", JSON, nullable=False),  # {reason_code: devices}
     Column("created_s", Float, nullable=False),
     Column("created_by", String(63), nullable=False),
     Column("note", String(500), nullable=False),
+    Column("cancelled_s", Float),
 )
 
 assignments = Table(
