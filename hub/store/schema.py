@@ -294,6 +294,15 @@ tuf_staged = Table(
     Column("staged_by", String(63), nullable=False),
 )
 
+tuf_files = Table(
+    "tuf_files",
+    metadata,
+    Column("sha256", _DIGEST, primary_key=True),
+    Column("path", String(128), primary_key=True),  # a target of the top-level role, e.g. the assignment keys
+    Column("bytes", LargeBinary, nullable=False),
+    Column("added_s", Float, nullable=False),
+)
+
 # --- deployments ----------------------------------------------------------------------------------------------------
 deployments = Table(
     "deployments",
