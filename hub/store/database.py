@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import DBAPIError
+
+from shared.errors import Unavailable
 
 __all__ = ["Connection", "Database"]
 
@@ -52,6 +55,16 @@ class Database:
                 connection.exec_driver_sql("BEGIN")
             yield connection
             connection.rollback()
+
+    def check(self) -> None:
+        """Return if the database answers; `Unavailable` (`database.unavailable`) otherwise."""
+        try:
+            with self.read() as connection:
+                connection.execute(select(1))
+        except DBAPIError as error:
+            raise Unavailable(
+                "database.unavailable", "The database does not answer.", hint="Look at the hub's log.", retriable=True
+            ) from error
 
     def close(self) -> None:
         """Give the connections back."""

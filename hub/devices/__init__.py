@@ -1,0 +1,1 @@
+"""Devices: enrolment, certificates, revocation, inventory and tags."""

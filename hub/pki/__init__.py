@@ -1,0 +1,1 @@
+"""The hub's two certificate authorities and what they issue."""

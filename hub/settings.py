@@ -1,0 +1,132 @@
+"""Settings of the hub: parsed once, frozen, every unit in the name. An unknown key or a bad value refuses to start.
+
+Layers, later ones win: the defaults here, `<data>/hub.yaml`, the environment (`SKERRY_HUB_PORT`,
+`SKERRY_HUB_NATS__PORT`), command line options. Every path of the data folder is derived here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["CertificateSettings", "EnrolmentSettings", "HubSettings", "NatsSettings", "TrustSettings"]
+
+DAY_S = 86_400
+Port = Annotated[int, Meta(ge=1, le=65_535)]
+Days = Annotated[int, Meta(ge=1, le=7300)]
+Seconds = Annotated[int, Meta(ge=1, le=10 * 365 * DAY_S)]
+Host = Annotated[str, Meta(max_length=253, pattern=r"^[A-Za-z0-9_.:-]*\Z")]
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class NatsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The message broker. `url` empty: the hub runs its own nats-server as a child, on `port` of the loopback."""
+
+    url: Annotated[str, Meta(max_length=512)] = ""
+    port: Port = 4222
+    store_bytes: Annotated[int, Meta(ge=16 * 1024**2)] = 1024**3
+
+
+class CertificateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lifetimes. A device asks for a new certificate when a third of its lifetime is left."""
+
+    device_days: Days = 90
+    server_days: Days = 397
+    ca_days: Days = 3650
+
+
+class EnrolmentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One-time enrolment tokens."""
+
+    token_ttl_s: Seconds = DAY_S
+    max_token_ttl_s: Seconds = 30 * DAY_S
+
+
+class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Lifetimes of signed metadata, and how often the online roles are signed again."""
+
+    timestamp_expires_s: Seconds = DAY_S
+    snapshot_expires_s: Seconds = 7 * DAY_S
+    targets_expires_s: Seconds = 365 * DAY_S
+    refresh_s: Seconds = 3600
+
+
+class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one hub.
+
+    `host` is the address to listen on; the default serves this machine only. `public_url` is how devices and people
+    reach the hub (default: made from host and port); `mqtt_host` is how devices reach the broker (default: the same
+    host). `database_url` is an SQLAlchemy URL (default: SQLite in the data folder).
+    """
+
+    data_dir: Annotated[str, Meta(min_length=1, max_length=4096)]
+    host: Host = "127.0.0.1"
+    port: Port = 8443
+    public_url: Annotated[str, Meta(max_length=512, pattern=r"^(https://[^\s/]+)?\Z")] = ""
+    database_url: Annotated[str, Meta(max_length=1024)] = ""
+    mqtt_host: Host = ""
+    mqtt_port: Port = 8883
+    nats: NatsSettings = NatsSettings()
+    certificates: CertificateSettings = CertificateSettings()
+    enrolment: EnrolmentSettings = EnrolmentSettings()
+    trust: TrustSettings = TrustSettings()
+    assignment_lifetime_s: Seconds = 7 * DAY_S
+    offline_after_s: Seconds = 180
+    token_days: Days = 90
+    admin_token_days: Days = 3650
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder."""
+        return Path(self.data_dir)
+
+    @property
+    def pki_path(self) -> Path:
+        """Certificates and keys of both CAs, the server, the broker and the publisher."""
+        return self.data_path / "pki"
+
+    @property
+    def keys_path(self) -> Path:
+        """The online signing keys (`online.key`, `assignment.key`)."""
+        return self.data_path / "keys"
+
+    @property
+    def blobs_path(self) -> Path:
+        """Content-addressed files."""
+        return self.data_path / "blobs"
+
+    @property
+    def nats_path(self) -> Path:
+        """Configuration and streams of the child nats-server."""
+        return self.data_path / "nats"
+
+    @property
+    def admin_token_path(self) -> Path:
+        """Where `init` leaves the first administrator's token."""
+        return self.data_path / "admin.token"
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in use."""
+        return self.database_url or f"sqlite:///{self.data_path.absolute() / 'hub.db'}"
+
+    @property
+    def url(self) -> str:
+        """The hub's address as devices and people use it, without a trailing slash."""
+        if self.public_url:
+            return self.public_url
+        return f"https://{_bracketed(self.host if self.host in _LOOPBACK else socket.gethostname())}:{self.port}"
+
+    @property
+    def broker_host(self) -> str:
+        """The broker's host as devices use it."""
+        return self.mqtt_host or urlsplit(self.url).hostname or "127.0.0.1"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
