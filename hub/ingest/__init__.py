@@ -1,0 +1,1 @@
+"""What devices send, applied exactly once: sequencing, folding into fleet state, and the transaction around both."""

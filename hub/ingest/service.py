@@ -1,0 +1,220 @@
+"""One batch of messages, one transaction: sequenced, folded, written, and only then confirmed by a watermark.
+
+Rules:
+- Whoever hands a message in has authenticated its device; an envelope that names another device is malformed.
+- A message of an unknown or revoked device is refused and counted; it gets no watermark.
+- An envelope that cannot be read is counted and cannot use up a sequence number.
+- Data that a database refuses never holds up the fleet: the batch is halved until the one message is found, and that
+  one is counted as malformed. When the database itself is away, nothing is applied and `Unavailable` is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+
+from hub.ingest.fold import Fold
+from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
+from hub.ingest.sequence import Sequenced, sequence
+from hub.store.database import Database
+from hub.store.ingest import apply_changes, lock_devices, model_rows, past_epochs
+from shared.clock import Clock
+from shared.errors import InvalidInput, Unavailable
+from shared.limits import MAX_SEQ
+from shared.wire.down import Watermark
+from shared.wire.up import Envelope, decode_envelope
+
+__all__ = ["IngestService", "Received", "Totals"]
+
+_LOG = logging.getLogger(__name__)
+_WITH_MODELS = frozenset({"heartbeat", "install"})
+
+
+class Received(NamedTuple):
+    """Bytes of one envelope and the device that they came from, as its certificate (not the bytes) says."""
+
+    device_id: str
+    data: bytes
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about messages, in messages."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    gaps: int = 0
+    stale: int = 0
+    malformed: int = 0
+    refused: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        return Totals(**{name: value + theirs[name] for name, value in mine.items()})
+
+
+class _Inbox(msgspec.Struct):
+    """The messages of one device in one batch, in order of arrival."""
+
+    envelopes: list[Envelope] = []
+    malformed: int = 0
+
+
+class _Outcome(NamedTuple):
+    watermarks: dict[str, Watermark]
+    totals: Totals
+
+
+class IngestService:
+    """Applies device messages to the database exactly once."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._totals = Totals()
+
+    @property
+    def totals(self) -> Totals:
+        """What was decided since this process started."""
+        return self._totals
+
+    def commit(self, messages: Sequence[Received]) -> dict[str, Watermark]:
+        """Apply a batch; returns the watermark of each known device in it, ready to be sent. Blocks on the database.
+
+        Errors: `ingest.database` (`Unavailable`, retriable): nothing of what is not confirmed was applied.
+        """
+        watermarks: dict[str, Watermark] = {}
+        for outcome in self._committed(messages):
+            watermarks |= outcome.watermarks
+            with self._lock:
+                self._totals += outcome.totals
+        return watermarks
+
+    def _committed(self, messages: Sequence[Received]) -> Iterator[_Outcome]:
+        if not messages:
+            return
+        try:
+            yield self._transaction(messages, unreadable=False)
+            return
+        except SQLAlchemyError as error:
+            if not _is_about_data(error):
+                raise _unavailable(error) from error
+            _LOG.error("%d messages cannot be stored together: %s", len(messages), error)
+        if len(messages) > 1:
+            half = len(messages) // 2
+            yield from self._committed(messages[:half])
+            yield from self._committed(messages[half:])
+            return
+        try:
+            yield self._transaction(messages, unreadable=True)
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def _transaction(self, messages: Sequence[Received], *, unreadable: bool) -> _Outcome:
+        now = self._clock.now()
+        inboxes = _sorted_out(messages)
+        with self._database.write() as connection:
+            rows = lock_devices(connection, inboxes, now)
+            known = {device_id: inboxes[device_id] for device_id in rows}
+            past = past_epochs(connection, [d for d, inbox in known.items() if _has_other_epoch(rows[d], inbox)])
+            decided = {d: sequence(rows[d].position, past.get(d, ()), inbox.envelopes) for d, inbox in known.items()}
+            models = model_rows(connection, [d for d, result in decided.items() if _touches_models(result)])
+            skip = {id(e) for inbox in known.values() for e in inbox.envelopes} if unreadable else set()
+            changes = [_change(rows[d], decided[d], known[d].malformed, models.get(d, {}), now, skip) for d in known]
+            apply_changes(connection, changes, now)
+        refused = sum(len(i.envelopes) + i.malformed for d, i in inboxes.items() if d not in rows)
+        if refused:
+            _LOG.warning("%d messages of unknown or revoked devices were refused", refused)
+        watermarks = {
+            d: Watermark(epoch=r.answer.epoch, seq=r.answer.watermark) for d, r in decided.items() if r.answer.epoch
+        }
+        return _Outcome(watermarks, _totals(decided.values(), rows, changes, refused))
+
+
+def _is_about_data(error: SQLAlchemyError) -> bool:
+    """Whether a value was refused. A missing table or a lost connection is not the fault of any message."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError) and not error.connection_invalidated
+    return isinstance(error, StatementError)
+
+
+def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    return Unavailable(
+        "ingest.database",
+        "The database did not take the devices' messages; they stay queued.",
+        hint="Check the database; ingest goes on by itself.",
+        retriable=True,
+        detail={"cause": type(error).__name__},
+    )
+
+
+def _sorted_out(messages: Sequence[Received]) -> dict[str, _Inbox]:
+    inboxes: dict[str, _Inbox] = {}
+    for device_id, data in messages:
+        inbox = inboxes.setdefault(device_id, _Inbox())
+        try:
+            envelope = decode_envelope(data)
+            if envelope.device_id != device_id:
+                raise InvalidInput("wire.wrong_device", f"The envelope is for {envelope.device_id}.")
+            inbox.envelopes.append(envelope)
+        except InvalidInput as error:
+            inbox.malformed += 1
+            _LOG.warning("a message of device %s was refused: %s", device_id, error)
+    return inboxes
+
+
+def _has_other_epoch(row: DeviceRow, inbox: _Inbox) -> bool:
+    return any(envelope.epoch != row.position.epoch for envelope in inbox.envelopes)
+
+
+def _touches_models(result: Sequenced[Envelope]) -> bool:
+    return any(item.message.kind in _WITH_MODELS for item in result.accepted)
+
+
+def _change(
+    row: DeviceRow,
+    result: Sequenced[Envelope],
+    malformed: int,
+    models: Mapping[str, ModelRow],
+    now: float,
+    unreadable: Collection[int],
+) -> DeviceChange:
+    fold = Fold(models, now)
+    fold.apply(result.accepted, unreadable)
+    return DeviceChange(
+        row=DeviceRow(
+            device_id=row.device_id,
+            position=result.position,
+            last_seen_s=max(row.last_seen_s, now),
+            messages=row.messages + len(result.accepted),
+            dropped=min(row.dropped + fold.dropped, MAX_SEQ),
+            malformed=row.malformed + malformed + fold.malformed,
+        ),
+        retired=result.retired,
+        models=fold.models,
+        reports=tuple(fold.reports),
+        events=tuple(fold.events),
+        heartbeat=fold.heartbeat,
+        inventory=fold.inventory,
+    )
+
+
+def _totals(
+    decided: Collection[Sequenced[Envelope]],
+    rows: Mapping[str, DeviceRow],
+    changes: Sequence[DeviceChange],
+    refused: int,
+) -> Totals:
+    return Totals(
+        accepted=sum(len(result.accepted) for result in decided),
+        duplicates=sum(result.duplicates for result in decided),
+        gaps=sum(result.gaps for result in decided),
+        stale=sum(result.stale for result in decided),
+        malformed=sum(change.row.malformed - rows[change.row.device_id].malformed for change in changes),
+        refused=refused,
+    )
