@@ -258,5 +258,3 @@ def _tombstone(row: dict[str, Any]) -> Tombstone:
     except msgspec.DecodeError as error:
         raise StorageFailure("outbox.damaged", "A stored message of the outbox cannot be read.") from error
     return Tombstone(first_seq=row["first_seq"], seq=row["seq"], dropped=dropped)
-
-

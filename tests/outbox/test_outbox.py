@@ -131,9 +131,7 @@ def test_one_message_that_is_too_large_does_not_harm_its_neighbours(tmp_path: Pa
     async def use(outbox: Outbox) -> None:
         big = Heartbeat(agent_version="1", uptime_s=1, models=[])
         huge = Event(code="x", message="y" * 400)
-        results = await asyncio.gather(
-            outbox.put(big), *(outbox.put(huge) for _ in range(3)), return_exceptions=True
-        )
+        results = await asyncio.gather(outbox.put(big), *(outbox.put(huge) for _ in range(3)), return_exceptions=True)
         assert results == [1, 2, 3, 4]
 
     with_outbox(tmp_path / "outbox.db", use)
