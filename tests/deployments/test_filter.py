@@ -1,0 +1,155 @@
+"""The filter language: what it selects, what it refuses and where it says that the error is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import insert, select
+
+from hub.deployments.filter import compile_filter, parse_filter
+from hub.store import schema
+from hub.store.database import Connection, Database
+from shared.errors import InvalidInput, TooLarge
+
+DEVICES = {
+    "cam-1": ("active", "camera-armv7", {"site": "north", "line": "a"}, {"digits": (1, "committed")}),
+    "cam-2": ("active", "camera-armv7", {"site": "south"}, {"digits": (2, "committed")}),
+    "pi-1": ("active", "raspberry-pi-4", {"site": "north"}, {}),
+    "pi_2": ("active", "raspberry-pi-4", {"site": "100% North"}, {"digits": (2, "rolled_back")}),
+    "old-1": ("revoked", "raspberry-pi-4", {"site": "north"}, {}),
+}
+ALL = sorted(DEVICES)
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    db = Database(f"sqlite:///{tmp_path_factory.mktemp('filter') / 'hub.db'}")
+    schema.metadata.create_all(db.engine)
+    with db.write() as connection:
+        for device, (status, profile, tags, models) in DEVICES.items():
+            connection.execute(
+                insert(schema.devices).values(
+                    device_id=device, status=status, profile=profile, hardware_id="", enrolled_s=0.0
+                )
+            )
+            for key, value in tags.items():
+                connection.execute(insert(schema.device_tags).values(device_id=device, key=key, value=value))
+            for model, (version, state) in models.items():
+                connection.execute(
+                    insert(schema.device_models).values(
+                        device_id=device, model=model, version=version, state=state, updated_s=0.0
+                    )
+                )
+    with db.read() as connection:
+        yield connection
+    db.close()
+
+
+def selected(connection: Connection, text: str) -> list[str]:
+    query = select(schema.devices.c.device_id).where(compile_filter(text)).order_by(schema.devices.c.device_id)
+    return list(connection.execute(query).scalars())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["cam-1", "cam-2", "pi-1", "pi_2"]),
+        (" all ", ["cam-1", "cam-2", "pi-1", "pi_2"]),
+        ("id==cam-1", ["cam-1"]),
+        ("id==cam-*", ["cam-1", "cam-2"]),
+        ("id==*_2", ["pi_2"]),
+        ("id==pi_*", ["pi_2"]),
+        ("id!=cam-*", ["old-1", "pi-1", "pi_2"]),
+        ("id=in=(cam-1, pi-1)", ["cam-1", "pi-1"]),
+        ("id=out=(cam-1,pi-*)", ["cam-2", "old-1", "pi_2"]),
+        ("status==revoked", ["old-1"]),
+        ("profile==raspberry-pi-4;status==active", ["pi-1", "pi_2"]),
+        ("tag.site==north", ["cam-1", "old-1", "pi-1"]),
+        ("tag.site!=north", ["cam-2", "pi_2"]),
+        ("tag.line!=a", ["cam-2", "old-1", "pi-1", "pi_2"]),
+        ("tag.line==*", ["cam-1"]),
+        ("tag.site=='100% North'", ["pi_2"]),
+        ('tag.site=="100% *"', []),
+        ("tag.site==*NORTH", ["cam-1", "old-1", "pi-1", "pi_2"]),
+        ("version.digits==2", ["cam-2", "pi_2"]),
+        ("version.digits!=2", ["cam-1", "old-1", "pi-1"]),
+        ("version.digits==*", ["cam-1", "cam-2", "pi_2"]),
+        ("version.digits=in=(1,2);state.digits==committed", ["cam-1", "cam-2"]),
+        ("state.digits==rolled_back", ["pi_2"]),
+        ("version.other==1", []),
+        ("id==cam-1,id==pi-1;tag.site==north", ["cam-1", "pi-1"]),
+        ("(id==cam-1,id==pi-1);tag.line==a", ["cam-1"]),
+        (" ( ( id == cam-1 ) ) ", ["cam-1"]),
+    ],
+)
+def test_a_filter_selects_exactly_these(connection: Connection, text: str, expected: list[str]) -> None:
+    assert selected(connection, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "position"),
+    [
+        ("site==north", "filter.field", 1),
+        ("id==a;colour==red", "filter.field", 7),
+        ("tag==north", "filter.field", 1),
+        ("tag.Site==north", "filter.field", 1),
+        ("id.x==a", "filter.field", 1),
+        ("id=like=a", "filter.syntax", 3),
+        ("id==", "filter.syntax", 5),
+        ("id==a;", "filter.syntax", 7),
+        ("id==a)", "filter.syntax", 6),
+        ("(id==a", "filter.syntax", 7),
+        ("id=in=a", "filter.syntax", 7),
+        ("id=in=(a,)", "filter.syntax", 10),
+        ("id=='a", "filter.syntax", 5),
+        ("version.digits==new", "filter.value", 17),
+        ("version.digits==0", "filter.value", 17),
+        ("version.digits==1*", "filter.value", 17),
+        ("status==online", "filter.value", 9),
+        ("id==a*b*c*d*e*f", "filter.value", 5),
+    ],
+)
+def test_an_error_names_its_position(text: str, code: str, position: int) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_filter(text)
+    assert caught.value.code == code
+    assert caught.value.detail["position"] == position
+    assert f"position {position}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["(" * 20 + "id==a" + ")" * 20, "id=in=(" + ",".join("a" * 1 for _ in range(101)) + ")", "id==" + "a" * 200]
+)
+def test_depth_and_length_are_bounded(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_filter(text)
+    assert caught.value.code in ("filter.too_large", "filter.value")
+
+
+def test_an_overlong_filter_is_refused_before_it_is_read() -> None:
+    with pytest.raises(TooLarge) as caught:
+        parse_filter("(" * 5000)
+    assert caught.value.code == "filter.too_large"
+
+
+@given(st.text(alphabet="id=!(),;*'\"\\ .taginversion0123 ", max_size=60))
+def test_any_text_is_a_filter_or_a_filter_error(text: str) -> None:
+    try:
+        compile_filter(text)
+    except InvalidInput as error:
+        assert error.code.startswith("filter.")
+
+
+_TERMS = st.sampled_from(["id==cam-1", "id==cam-*", "tag.site==north", "tag.line!=a", "version.digits==2"])
+
+
+@given(left=_TERMS, right=_TERMS)
+def test_and_binds_tighter_than_or(connection: Connection, left: str, right: str) -> None:
+    a, b = set(selected(connection, left)), set(selected(connection, right))
+    assert set(selected(connection, f"{left};{right}")) == a & b
+    assert set(selected(connection, f"{left},{right}")) == a | b
+    assert set(selected(connection, f"{left},{right};{left}")) == a | (b & a)
