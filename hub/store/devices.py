@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from hub.store.schema import device_certificates, device_tags, devices
+from shared.errors import Conflict
 
 __all__ = [
     "CertificateRow",
@@ -21,9 +23,9 @@ __all__ = [
     "insert_device",
     "mark_revoked",
     "reactivate_device",
-    "replace_tags",
+    "change_tags",
+    "supersede",
     "supersede_before",
-    "supersede_serials",
 ]
 
 
@@ -67,6 +69,9 @@ class KnownCertificate:
     replaces: bool
 
 
+_IDENTITY = [devices.c[field.name] for field in fields(DeviceRow)]
+
+
 def _device(row: Row[Any]) -> DeviceRow:
     return DeviceRow(**row._mapping)
 
@@ -77,17 +82,23 @@ def _certificate(row: Row[Any]) -> CertificateRow:
 
 def find_device(connection: Connection, device_id: str) -> DeviceRow | None:
     """The device, whatever its status."""
-    row = connection.execute(select(devices).where(devices.c.device_id == device_id)).one_or_none()
+    row = connection.execute(select(*_IDENTITY).where(devices.c.device_id == device_id)).one_or_none()
     return None if row is None else _device(row)
 
 
 def insert_device(connection: Connection, *, device_id: str, profile: str, hardware_id: str, now_s: float) -> None:
-    """A new active device."""
-    connection.execute(
-        insert(devices).values(
-            device_id=device_id, status="active", profile=profile, hardware_id=hardware_id, enrolled_s=now_s
-        )
+    """A new active device; `Conflict` (`device.exists`) when another transaction was first."""
+    values = insert(devices).values(
+        device_id=device_id, status="active", profile=profile, hardware_id=hardware_id, enrolled_s=now_s
     )
+    try:
+        connection.execute(values)
+    except IntegrityError as error:
+        raise Conflict(
+            "device.exists",
+            f"There is a device {device_id} already.",
+            hint="Choose another id, or use a token that names this device: `skerry devices token --device ID`.",
+        ) from error
 
 
 def reactivate_device(connection: Connection, *, device_id: str, profile: str, hardware_id: str, now_s: float) -> None:
@@ -169,14 +180,16 @@ def supersede_before(connection: Connection, device_id: str, issued_s: float, no
     return done.rowcount
 
 
-def supersede_serials(connection: Connection, serials: list[str], now_s: float) -> None:
+def supersede(connection: Connection, fingerprints: Sequence[str], now_s: float) -> None:
     """End these certificates."""
     connection.execute(
-        update(device_certificates).where(device_certificates.c.serial.in_(serials)).values(superseded_s=now_s)
+        update(device_certificates)
+        .where(device_certificates.c.fingerprint.in_(fingerprints))
+        .values(superseded_s=now_s)
     )
 
 
-def replace_tags(connection: Connection, device_id: str, changes: Mapping[str, str | None]) -> dict[str, str]:
+def change_tags(connection: Connection, device_id: str, changes: Mapping[str, str | None]) -> dict[str, str]:
     """Set tags (None takes one away) and return all that the device has then."""
     mine = device_tags.c.device_id == device_id
     connection.execute(delete(device_tags).where(and_(mine, device_tags.c.key.in_(list(changes)))))
@@ -185,8 +198,3 @@ def replace_tags(connection: Connection, device_id: str, changes: Mapping[str, s
         connection.execute(insert(device_tags), values)
     rows = connection.execute(select(device_tags.c.key, device_tags.c.value).where(mine).order_by(device_tags.c.key))
     return {row.key: row.value for row in rows}
-
-
-def count_devices(connection: Connection) -> int:
-    """How many devices were ever enrolled."""
-    return connection.execute(select(func.count()).select_from(devices)).scalar_one()

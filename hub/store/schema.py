@@ -77,6 +77,7 @@ enrolment_tokens = Table(
     Column("expires_s", Float, nullable=False),
     Column("used_s", Float),
     Column("used_by", _ID),
+    Column("used_key_sha256", _DIGEST),  # of the public key: the same device may ask again when it lost the answer
 )
 
 devices = Table(
