@@ -45,6 +45,11 @@ class AgentPaths:
         return self.root / "identity"
 
     @property
+    def settings(self) -> Path:
+        """Optional settings (`agent.settings`), written by a person."""
+        return self.root / "agent.yaml"
+
+    @property
     def tuf(self) -> Path:
         return self.root / "tuf"
 
@@ -68,6 +73,11 @@ class AgentPaths:
     @property
     def socket(self) -> Path:
         return self.run / "agent.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one daemon that may use this folder."""
+        return self.run / "agent.lock"
 
     def model(self, name: str) -> ModelPaths:
         """The folder of one model; a hostile name is refused."""
