@@ -1,0 +1,73 @@
+"""Values as people read them. Pure: the time comes as an argument, and text from devices is made harmless."""
+
+from __future__ import annotations
+
+import datetime
+
+__all__ = ["ago", "duration", "percent", "plain", "short_digest", "size", "style_of", "when"]
+
+_GOOD = frozenset({"active", "approved", "committed", "idle", "online", "ok", "passed", "published"})
+_BAD = frozenset(
+    {"error", "expired", "failed", "inconsistent", "lost", "never", "offline", "rejected", "revoked", "rolled_back"}
+)
+
+
+def plain(value: object) -> str:
+    """Text that a terminal shows and never obeys: control characters become `\\ufffd`; nothing becomes `-`."""
+    if value is None or value == "":
+        return "-"
+    return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in str(value))
+
+
+def size(count_bytes: int | None) -> str:
+    """Bytes in binary units."""
+    if count_bytes is None:
+        return "-"
+    amount = float(count_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two greatest units."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        amount, left = divmod(left, length)
+        if amount or (unit == "s" and not parts):
+            parts.append(f"{amount} {unit}")
+    return " ".join(parts[:2])
+
+
+def ago(then_s: float | None, now_s: float) -> str:
+    """How long ago, or how far ahead, a time in seconds since 1970 is."""
+    if then_s is None:
+        return "never"
+    return f"{duration(now_s - then_s)} ago" if then_s <= now_s else f"in {duration(then_s - now_s)}"
+
+
+def when(then_s: float | None) -> str:
+    """A time in seconds since 1970 as ISO 8601 in UTC."""
+    if then_s is None:
+        return "-"
+    return datetime.datetime.fromtimestamp(then_s, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def percent(part: int, whole: int) -> str:
+    """`part` of `whole` in percent; `-` of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def short_digest(sha256: str | None) -> str:
+    """The first twelve digits, enough to recognise."""
+    return sha256[:12] if sha256 else "-"
+
+
+def style_of(state: str) -> str:
+    """The colour of a state: green when all is well, red when not, yellow while it is on its way."""
+    if state in _GOOD:
+        return "green"
+    return "red" if state in _BAD else "yellow"
