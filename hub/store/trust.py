@@ -18,6 +18,7 @@ __all__ = [
     "StagedMetadata",
     "add_files",
     "add_published",
+    "all_published",
     "drop_old_timestamps",
     "drop_staged",
     "get_file",
@@ -26,8 +27,11 @@ __all__ = [
     "latest",
     "latest_all",
     "list_staged",
+    "lock",
     "put_staged",
 ]
+
+_LOCK_KEY = 0x5C3E_70F1
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +165,19 @@ def add_files(connection: Connection, files: Iterable[tuple[str, str, bytes]], n
     for path, digest, data in files:
         if get_file(connection, path, digest) is None:
             connection.execute(insert(tuf_files).values(path=path, sha256=digest, bytes=data, added_s=now_s))
+
+
+def lock(connection: Connection) -> None:
+    """Let one transaction at a time publish or stage. SQLite's write transaction is already alone."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
+
+
+def all_published(connection: Connection) -> list[PublishedMetadata]:
+    """Every stored version of every role: roots first, timestamps last, otherwise by role and version."""
+    rows = [
+        PublishedMetadata(*row)
+        for row in connection.execute(select(*_PUBLISHED).order_by(tuf_metadata.c.role, tuf_metadata.c.version))
+    ]
+    order = {"root": 0, "snapshot": 2, "timestamp": 3}
+    return sorted(rows, key=lambda row: order.get(row.role, 1))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer
@@ -48,11 +48,13 @@ __all__ = [
     "expiry_s",
     "make_signature",
     "parse",
+    "parse_any",
     "quorum_of",
     "renew",
     "revise_root",
     "revise_targets",
     "sign",
+    "without_signatures",
 ]
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
@@ -101,7 +103,7 @@ def parse(data: bytes, kind: type[S]) -> Metadata[S]:
     return found
 
 
-def _write(signed: S, signatures: Mapping[str, Signature] | None = None) -> bytes:
+def _write(signed: Any, signatures: Mapping[str, Signature] | None = None) -> bytes:
     return Metadata(signed, dict(signatures or {})).to_bytes()
 
 
@@ -115,15 +117,25 @@ def expiry_s(signed: Signed) -> float:
 
 
 # --- signatures -----------------------------------------------------------------------------------------------------
-def make_signature(data: bytes, kind: type[S], signer: Signer) -> Signature:
+def parse_any(data: bytes) -> Metadata[Any]:
+    """Metadata of whatever type its content says; the same bounds and errors as `parse`."""
+    plain = canonical.loads(data, limit=limits.MAX_TARGETS_BYTES, what="metadata")
+    name = plain.get("signed", {}).get("_type") if isinstance(plain, dict) else None
+    for kind in (Root, Targets, Snapshot, Timestamp):
+        if name == kind.type:
+            return parse(data, kind)
+    raise InvalidInput("trust.malformed", "This is not TUF metadata.")
+
+
+def make_signature(data: bytes, signer: Signer) -> Signature:
     """The signature of `signer` over the signed part of metadata."""
-    return signer.sign(parse(data, kind).signed_bytes)
+    return signer.sign(parse_any(data).signed_bytes)
 
 
-def check_signature(data: bytes, kind: type[S], key: Key, signature: Signature) -> None:
+def check_signature(data: bytes, key: Key, signature: Signature) -> None:
     """Raises `trust.bad_signature` unless `signature` is of `key` over the signed part of metadata."""
     try:
-        key.verify_signature(signature, parse(data, kind).signed_bytes)
+        key.verify_signature(signature, parse_any(data).signed_bytes)
     except UnverifiedSignatureError as error:
         raise Untrusted(
             "trust.bad_signature",
@@ -132,17 +144,20 @@ def check_signature(data: bytes, kind: type[S], key: Key, signature: Signature) 
         ) from error
 
 
-def attach(data: bytes, kind: type[S], signature: Signature) -> bytes:
-    """The same metadata with one more signature; a second one of the same key replaces the first."""
-    found = parse(data, kind)
-    return _write(found.signed, {**found.signatures, signature.keyid: signature})
+def attach(data: bytes, *signatures: Signature) -> bytes:
+    """The same metadata with more signatures; a second one of the same key replaces the first."""
+    found = parse_any(data)
+    return _write(found.signed, found.signatures | {signature.keyid: signature for signature in signatures})
 
 
-def sign(data: bytes, kind: type[S], *signers: Signer) -> bytes:
+def without_signatures(data: bytes) -> bytes:
+    """The same metadata, unsigned: the form in which two proposals are compared."""
+    return _write(parse_any(data).signed)
+
+
+def sign(data: bytes, *signers: Signer) -> bytes:
     """The same metadata with the signatures of `signers` added."""
-    for signer in signers:
-        data = attach(data, kind, make_signature(data, kind, signer))
-    return data
+    return attach(data, *(make_signature(data, signer) for signer in signers))
 
 
 # --- offline roles --------------------------------------------------------------------------------------------------
@@ -248,9 +263,9 @@ def build_release(
     return _write(Targets(version=number, expires=_when(expires_s), targets=approved))
 
 
-def renew(current: bytes, kind: type[S], *, expires_s: float) -> bytes:
+def renew(current: bytes, *, expires_s: float) -> bytes:
     """The next version with the same content, to be signed again before the old one expires or after a key change."""
-    signed = parse(current, kind).signed
+    signed = parse_any(current).signed
     signed.version += 1
     signed.expires = _when(expires_s)
     return _write(signed)

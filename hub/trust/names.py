@@ -12,7 +12,6 @@ from shared.errors import InvalidInput, NotFound
 from shared.ids import parse_model_name, parse_version
 
 __all__ = [
-    "ASSIGNMENT_KEYS_PATH",
     "OFFLINE_ROLES",
     "parse_filename",
     "parse_role",
@@ -23,7 +22,6 @@ __all__ = [
     "target_path",
 ]
 
-ASSIGNMENT_KEYS_PATH = "skerry/assignment-keys.json"
 OFFLINE_ROLES = ("root", "targets")
 RESERVED_MODELS = frozenset({"skerry"})
 _PREFIX = "model-"
