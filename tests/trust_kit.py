@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys
 from shared.errors import Conflict, NotFound, SkerryError
 from shared.wire.down import Assignment
 
-__all__ = ["DAY_S", "KitBlobs", "KitClock", "KitRegistry", "TrustKit"]
+__all__ = ["DAY_S", "KitBlobs", "KitClock", "KitRegistry", "KitVersion", "TrustKit"]
 
 DAY_S = 86_400
 
@@ -54,20 +55,28 @@ class KitClock:
         return self.time_s
 
 
+@dataclass(frozen=True, slots=True)
+class KitVersion:
+    """A bundle that passed its gate."""
+
+    bundle_sha256: str
+    bundle_bytes: int
+
+
 class KitRegistry:
     """Which versions passed their gate, and which have been approved, in memory."""
 
     def __init__(self) -> None:
-        self.gated: dict[tuple[str, int], tuple[str, int]] = {}
+        self.gated: dict[tuple[str, int], KitVersion] = {}
         self.approvals: list[tuple[str, int]] = []
 
-    def releasable(self, connection: Connection, model: str, version: int) -> tuple[str, int]:
+    def require_gated(self, model: str, version: int) -> KitVersion:
         try:
             return self.gated[model, version]
         except KeyError as error:
-            raise Conflict("version.not_gated", f"{model} version {version} has not passed its gate.") from error
+            raise Conflict("release.not_gated", f"{model} version {version} has not passed its gate.") from error
 
-    def approved(self, connection: Connection, model: str, version: int, at_s: float) -> None:
+    def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
         self.approvals.append((model, version))
 
 
@@ -188,7 +197,7 @@ class TrustKit:
     def add_version(self, model: str, version: int, bundle: bytes) -> str:
         """Store a bundle and let it count as gated; its SHA-256."""
         digest = self.blobs.put(bundle)
-        self.registry.gated[model, version] = (digest, len(bundle))
+        self.registry.gated[model, version] = KitVersion(digest, len(bundle))
         return digest
 
     def stage(self, model: str, version: int) -> Outcome:
@@ -216,11 +225,11 @@ class TrustKit:
         *,
         counter: int,
         lifetime_s: float = 7 * DAY_S,
-        bundle: tuple[str, int] | None = None,
+        bundle: KitVersion | None = None,
         **fields: Any,
     ) -> bytes:
-        """A signed assignment of a gated version (or of any `bundle`, given as sha256 and bytes)."""
-        digest, size = bundle or self.registry.gated[model, version]
+        """A signed assignment of a gated version, or of any other `bundle`."""
+        given = bundle or self.registry.gated[model, version]
         now_s = self.clock.now()
         return self.repository.sign_assignment(
             Assignment(
@@ -229,8 +238,8 @@ class TrustKit:
                 version=version,
                 counter=counter,
                 target=target_path(model, version),
-                bundle_sha256=digest,
-                bundle_bytes=size,
+                bundle_sha256=given.bundle_sha256,
+                bundle_bytes=given.bundle_bytes,
                 issued_s=now_s,
                 expires_s=now_s + lifetime_s,
                 **fields,

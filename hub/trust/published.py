@@ -58,9 +58,10 @@ class PublishedRepository:
         found = store.latest(connection, role)
         return metadata.parse(found.data, Targets).signed if found else None
 
-    def releasable(self, connection: Connection, model: str, version: int) -> tuple[str, int]:
+    def releasable(self, model: str, version: int) -> tuple[str, int]:
         """SHA-256 and bytes of a version that may be released, by the registry's word."""
-        return self._registry.releasable(connection, model, version)
+        found = self._registry.require_gated(model, version)
+        return found.bundle_sha256, found.bundle_bytes
 
     def added_versions(self, connection: Connection, role: str, new: Targets) -> dict[int, TargetFile]:
         """Versions that a model's role would add, checked against the registry."""
@@ -68,7 +69,7 @@ class PublishedRepository:
         if model is None:
             return {}
         old = self.release(connection, role)
-        return check_release(model, old, new, partial(self._registry.releasable, connection, model))
+        return check_release(model, old, new, partial(self.releasable, model))
 
     def assignment_key_ids(self, connection: Connection) -> Collection[str]:
         """Key ids that the published targets let sign assignments."""
@@ -79,15 +80,15 @@ class PublishedRepository:
         return parse_assignment_keys(data).keys()
 
     def commit(
-        self, connection: Connection, publication: Publication, overlay: Mapping[str, bytes], actor: str, now_s: float
+        self, connection: Connection, publication: Publication, overlay: Mapping[str, bytes], actor: str
     ) -> None:
         """Add a publication, drop what was staged for it, tell registry and audit log."""
         for role in publication.roles:
-            if role_model(role) is None:
+            model = role_model(role)
+            if model is None:
                 continue
-            added = self.added_versions(connection, role, metadata.parse(overlay[role], Targets).signed)
-            for version in added:
-                self._registry.approved(connection, role_model(role) or "", version, now_s)
+            for version in self.added_versions(connection, role, metadata.parse(overlay[role], Targets).signed):
+                self._registry.mark_approved(connection, model, version, actor)
         store.add_published(connection, publication.rows)
         store.drop_staged(connection, publication.roles)
         versions = {row.role: row.version for row in publication.rows}

@@ -8,18 +8,32 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-__all__ = ["Audit", "Blobs", "ReleaseRegistry"]
+__all__ = ["Audit", "Blobs", "GatedVersion", "ReleaseRegistry"]
+
+
+class GatedVersion(Protocol):
+    """The bundle of a version that may be released (`hub.store.registry.VersionRow`)."""
+
+    @property
+    def bundle_sha256(self) -> str:
+        """SHA-256 in hex."""
+        ...
+
+    @property
+    def bundle_bytes(self) -> int:
+        """Length in bytes."""
+        ...
 
 
 class ReleaseRegistry(Protocol):
-    """The registry, asked and told within the caller's transaction."""
+    """The registry (`hub.registry.versions.VersionService`)."""
 
-    def releasable(self, connection: Connection, model: str, version: int) -> tuple[str, int]:
-        """SHA-256 and bytes of the bundle of a version that passed its gate; `NotFound` or `Conflict` otherwise."""
+    def require_gated(self, model: str, version: int) -> GatedVersion:
+        """A version that passed its gate; `NotFound` or `Conflict` otherwise."""
         ...
 
-    def approved(self, connection: Connection, model: str, version: int, at_s: float) -> None:
-        """The version's release has been published with enough signatures."""
+    def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
+        """The version's release is published with enough signatures, in the caller's transaction."""
         ...
 
 

@@ -135,7 +135,7 @@ class TrustRepository:
             proposals.check_assignment_keys(described, data, self._staging.held("assignment"))
             store.add_files(connection, [(ASSIGNMENT_KEYS_PATH, described.hashes["sha256"], data or b"")], now_s)
             publication = self._published.publisher(connection, now_s).prepare(overlay)
-            self._published.commit(connection, publication, overlay, actor, now_s)
+            self._published.commit(connection, publication, overlay, actor)
         self._settle_keys()
 
     def stage_release(self, model: str, version: int, actor: str) -> Outcome:

@@ -133,7 +133,7 @@ class Staging:
             if path not in metadata.parse(row.data, Targets).signed.targets:
                 raise _busy(row)
             return self._outcome(connection, row)
-        digest, size = self._published.releasable(connection, model, version)
+        digest, size = self._published.releasable(model, version)
         data = metadata.build_release(
             published.data if published else None,
             model,
@@ -268,7 +268,7 @@ class Staging:
             publication = self._published.publisher(connection, now_s).prepare_with_staged(row.role, staged)
         except Untrusted as error:
             return self._outcome(connection, row, waiting_for=error.message)
-        self._published.commit(connection, publication, staged, actor, now_s)
+        self._published.commit(connection, publication, staged, actor)
         return Outcome(row.role, row.version, row.data, row.context, (), published=True)
 
     def withdraw(self, connection: Connection, role: str, actor: str) -> None:
