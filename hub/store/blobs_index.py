@@ -106,12 +106,12 @@ _DATASET = (
 )
 
 
-def put_dataset(connection: Connection, sha256: str, name: str, rows: int, now_s: float, by: str) -> None:
-    """Know a data set; the same bytes again keep their first name."""
-    if connection.execute(select(datasets.c.sha256).where(datasets.c.sha256 == sha256)).first() is None:
-        connection.execute(
-            insert(datasets).values(sha256=sha256, name=name, rows=rows, created_s=now_s, created_by=by)
-        )
+def put_dataset(connection: Connection, sha256: str, name: str, rows: int, now_s: float, by: str) -> bool:
+    """Know a data set; the same bytes again keep their first name. True: it is new."""
+    if connection.execute(select(datasets.c.sha256).where(datasets.c.sha256 == sha256)).first() is not None:
+        return False
+    connection.execute(insert(datasets).values(sha256=sha256, name=name, rows=rows, created_s=now_s, created_by=by))
+    return True
 
 
 def get_dataset(connection: Connection, sha256: str) -> DatasetRow:

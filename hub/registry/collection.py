@@ -1,0 +1,105 @@
+"""Garbage collection of bundles and data sets that nothing can still need; the rows stay as evidence.
+
+Files are removed inside the transaction that says so: who registers the same bytes meanwhile waits for its end, finds
+them gone and is told to repeat. After a cut in between, the next run finishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hub.audit.log import AuditLog
+from hub.blobs.store import BlobStore
+from hub.store import blobs_index, garbage
+from hub.store.database import Connection, Database
+from hub.store.garbage import Collectable, Retention
+from shared.clock import Clock
+
+__all__ = ["Collected", "GarbageCollector"]
+
+_UNFINISHED_S = 3600.0
+_SHOWN_COUNT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a run took, or would take (`dry_run`). `strays`: files that no row knows; `unfinished`: cut uploads."""
+
+    dry_run: bool
+    bundles: list[Collectable]
+    datasets: list[Collectable]
+    bytes: int
+    strays: int
+    unfinished: int
+
+
+class GarbageCollector:
+    """Removes what nothing can still need. `retention` says what stays although nothing points to it."""
+
+    def __init__(self, db: Database, clock: Clock, audit: AuditLog, blobs: BlobStore, retention: Retention) -> None:
+        self._db = db
+        self._clock = clock
+        self._audit = audit
+        self._blobs = blobs
+        self._retention = retention
+
+    def run(self, actor: str, *, dry_run: bool) -> Collected:
+        """Collect, or only say what would be collected."""
+        if dry_run:
+            with self._db.read() as connection:
+                bundles, datasets = self._candidates(connection)
+            return self._summary(bundles, datasets, dry_run=True, strays=0, unfinished=0)
+        unfinished = self._blobs.sweep(_UNFINISHED_S)
+        with self._db.write() as connection:
+            blobs_index.lock_live(connection)
+            bundles, _ = self._candidates(connection)
+            self._take(connection, bundles)
+            _, datasets = self._candidates(connection)  # some were only used by the bundles just taken
+            self._take(connection, datasets)
+            strays = self._remove_strays(connection)
+            out = self._summary(bundles, datasets, dry_run=False, strays=strays, unfinished=unfinished)
+            if bundles or datasets or strays:
+                self._audit.append(connection, actor, "gc.run", "blobs", _detail(out))
+        return out
+
+    def _candidates(self, connection: Connection) -> tuple[list[Collectable], list[Collectable]]:
+        now_s = self._clock.now()
+        return (
+            garbage.collectable_bundles(connection, self._retention, now_s),
+            garbage.collectable_datasets(connection, self._retention, now_s),
+        )
+
+    def _take(self, connection: Connection, found: list[Collectable]) -> None:
+        blobs_index.mark_collected(connection, [item.sha256 for item in found], self._clock.now())
+        for item in found:
+            self._blobs.remove(item.sha256)
+
+    def _remove_strays(self, connection: Connection) -> int:
+        old = list(self._blobs.older_than(_UNFINISHED_S))
+        strays = sorted(set(old) - blobs_index.live_digests(connection, old))
+        for sha256 in strays:
+            self._blobs.remove(sha256)
+        return len(strays)
+
+    def _summary(
+        self, bundles: list[Collectable], datasets: list[Collectable], *, dry_run: bool, strays: int, unfinished: int
+    ) -> Collected:
+        return Collected(
+            dry_run=dry_run,
+            bundles=bundles,
+            datasets=datasets,
+            bytes=sum(item.bytes for item in [*bundles, *datasets]),
+            strays=strays,
+            unfinished=unfinished,
+        )
+
+
+def _detail(out: Collected) -> dict[str, object]:
+    names = [f"{item.model}/{item.version}" for item in out.bundles]
+    return {
+        "bundles": len(out.bundles),
+        "datasets": len(out.datasets),
+        "bytes": out.bytes,
+        "strays": out.strays,
+        "names": names[:_SHOWN_COUNT],
+    }

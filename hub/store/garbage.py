@@ -1,0 +1,138 @@
+"""What garbage collection may take, as one query each for bundles and data sets.
+
+A bundle stays while anything can still need it: a device that serves it, could roll back to it or last spoke of it; an
+assignment; where an alias points and where it pointed before; a release that still collects signatures; the newest
+approved versions of its model; and whatever was registered a short while ago. All of these are `NOT EXISTS` in the one
+query, so a new kind of need is one more line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+
+from hub.store.registry import Status
+from hub.store.schema import (
+    alias_history,
+    assignments,
+    blobs,
+    datasets,
+    device_models,
+    gate_results,
+    tuf_staged,
+    versions,
+)
+
+__all__ = ["Collectable", "Retention", "collectable_bundles", "collectable_datasets"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What stays although nothing points to it.
+
+    approved_count: the newest approved versions of each model. fresh_s: anything registered or uploaded within.
+    """
+
+    approved_count: int = 3
+    fresh_s: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collectable:
+    """A blob that nothing needs. `model` and `version` for a bundle, `name` for a data set."""
+
+    sha256: str
+    bytes: int
+    kind: str
+    model: str = ""
+    version: int = 0
+    name: str = ""
+
+
+def _on_a_device() -> ColumnElement[bool]:
+    return exists().where(
+        device_models.c.model == versions.c.model,
+        or_(
+            device_models.c.version == versions.c.version,
+            device_models.c.previous_version == versions.c.version,
+            device_models.c.target_version == versions.c.version,
+            device_models.c.bundle_sha256 == versions.c.bundle_sha256,
+        ),
+    )
+
+
+def _assigned() -> ColumnElement[bool]:
+    return exists().where(
+        assignments.c.model == versions.c.model,
+        or_(
+            assignments.c.version == versions.c.version, assignments.c.bundle_sha256 == versions.c.bundle_sha256
+        ),
+    )
+
+
+def _named_by_an_alias() -> ColumnElement[bool]:
+    """The present and the previous place of every alias."""
+    rank = func.row_number().over(
+        partition_by=(alias_history.c.model, alias_history.c.alias), order_by=alias_history.c.move_id.desc()
+    )
+    moves = select(alias_history.c.model, alias_history.c.version, rank.label("rank")).subquery()
+    return exists().where(
+        moves.c.model == versions.c.model, moves.c.version == versions.c.version, moves.c["rank"] <= 2
+    )
+
+
+def _among_newest_approved(count: int) -> ColumnElement[bool]:
+    rank = func.row_number().over(partition_by=versions.c.model, order_by=versions.c.version.desc())
+    newest = (
+        select(versions.c.model, versions.c.version, rank.label("rank"))
+        .where(versions.c.status == Status.APPROVED.value)
+        .subquery()
+    )
+    return exists().where(
+        newest.c.model == versions.c.model, newest.c.version == versions.c.version, newest.c["rank"] <= count
+    )
+
+
+def _being_signed() -> ColumnElement[bool]:
+    return exists().where(
+        tuf_staged.c.context["model"].as_string() == versions.c.model,
+        tuf_staged.c.context["version"].as_integer() == versions.c.version,
+    )
+
+
+def collectable_bundles(connection: Connection, retention: Retention, now_s: float) -> list[Collectable]:
+    """Live bundles that nothing needs, by model and version."""
+    query = (
+        select(blobs.c.sha256, blobs.c.bytes, blobs.c.kind, versions.c.model, versions.c.version)
+        .join(versions, versions.c.bundle_sha256 == blobs.c.sha256)
+        .where(
+            blobs.c.collected_s.is_(None),
+            and_(versions.c.created_s < now_s - retention.fresh_s, blobs.c.created_s < now_s - retention.fresh_s),
+            ~_on_a_device(),
+            ~_assigned(),
+            ~_named_by_an_alias(),
+            ~_among_newest_approved(retention.approved_count),
+            ~_being_signed(),
+        )
+        .order_by(versions.c.model, versions.c.version)
+    )
+    return [Collectable(**row._mapping) for row in connection.execute(query)]
+
+
+def collectable_datasets(connection: Connection, retention: Retention, now_s: float) -> list[Collectable]:
+    """Live data sets whose gate runs were all about versions whose bundle is gone."""
+    bundle = blobs.alias("bundle")
+    used = (
+        exists()
+        .where(gate_results.c.dataset_sha256 == datasets.c.sha256)
+        .where(versions.c.model == gate_results.c.model, versions.c.version == gate_results.c.version)
+        .where(bundle.c.sha256 == versions.c.bundle_sha256, bundle.c.collected_s.is_(None))
+    )
+    query = (
+        select(blobs.c.sha256, blobs.c.bytes, blobs.c.kind, datasets.c.name)
+        .join(datasets, datasets.c.sha256 == blobs.c.sha256)
+        .where(blobs.c.collected_s.is_(None), blobs.c.created_s < now_s - retention.fresh_s, ~used)
+        .order_by(blobs.c.sha256)
+    )
+    return [Collectable(**row._mapping) for row in connection.execute(query)]
