@@ -16,15 +16,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from hub.ingest.fold import Fold
 from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
 from hub.ingest.sequence import Sequenced, sequence
 from hub.store.database import Database
+from hub.store.failures import plain_errors
 from hub.store.ingest import apply_changes, lock_devices, model_rows, past_epochs
 from shared.clock import Clock
-from shared.errors import InvalidInput, Unavailable
+from shared.errors import InvalidInput
 from shared.limits import MAX_SEQ
 from shared.wire.down import Watermark
 from shared.wire.up import Envelope, decode_envelope
@@ -86,7 +86,7 @@ class IngestService:
     def commit(self, messages: Sequence[Received]) -> dict[str, Watermark]:
         """Apply a batch; returns the watermark of each known device in it, ready to be sent. Blocks on the database.
 
-        Errors: `ingest.database` (`Unavailable`, retriable): nothing of what is not confirmed was applied.
+        Errors: `database.unavailable` (retriable): what it does not return watermarks for can be handed in again.
         """
         watermarks: dict[str, Watermark] = {}
         for outcome in self._committed(messages):
@@ -101,24 +101,19 @@ class IngestService:
         try:
             yield self._transaction(messages, unreadable=False)
             return
-        except SQLAlchemyError as error:
-            if not _is_about_data(error):
-                raise _unavailable(error) from error
+        except InvalidInput as error:
             _LOG.error("%d messages cannot be stored together: %s", len(messages), error)
-        if len(messages) > 1:
-            half = len(messages) // 2
-            yield from self._committed(messages[:half])
-            yield from self._committed(messages[half:])
-            return
-        try:
+        if len(messages) == 1:
             yield self._transaction(messages, unreadable=True)
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+            return
+        half = len(messages) // 2
+        yield from self._committed(messages[:half])
+        yield from self._committed(messages[half:])
 
     def _transaction(self, messages: Sequence[Received], *, unreadable: bool) -> _Outcome:
         now = self._clock.now()
         inboxes = _sorted_out(messages)
-        with self._database.write() as connection:
+        with plain_errors(), self._database.write() as connection:
             rows = lock_devices(connection, inboxes, now)
             known = {device_id: inboxes[device_id] for device_id in rows}
             past = past_epochs(connection, [d for d, inbox in known.items() if _has_other_epoch(rows[d], inbox)])
@@ -134,23 +129,6 @@ class IngestService:
             d: Watermark(epoch=r.answer.epoch, seq=r.answer.watermark) for d, r in decided.items() if r.answer.epoch
         }
         return _Outcome(watermarks, _totals(decided.values(), rows, changes, refused))
-
-
-def _is_about_data(error: SQLAlchemyError) -> bool:
-    """Whether a value was refused. A missing table or a lost connection is not the fault of any message."""
-    if isinstance(error, DBAPIError):
-        return isinstance(error, DataError | IntegrityError) and not error.connection_invalidated
-    return isinstance(error, StatementError)
-
-
-def _unavailable(error: SQLAlchemyError) -> Unavailable:
-    return Unavailable(
-        "ingest.database",
-        "The database did not take the devices' messages; they stay queued.",
-        hint="Check the database; ingest goes on by itself.",
-        retriable=True,
-        detail={"cause": type(error).__name__},
-    )
 
 
 def _sorted_out(messages: Sequence[Received]) -> dict[str, _Inbox]:

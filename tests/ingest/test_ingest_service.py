@@ -250,7 +250,7 @@ def test_nothing_is_confirmed_when_the_database_is_away(service: IngestService, 
         connection.exec_driver_sql("ALTER TABLE device_events RENAME TO elsewhere")
     with pytest.raises(Unavailable) as raised:
         service.commit([message(Event(code="x", message="y"), 1)])
-    assert raised.value.code == "ingest.database"
+    assert raised.value.code == "database.unavailable"
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO device_events")
     assert service.commit([message(Event(code="x", message="y"), 1)])["dev1"].seq == 1
