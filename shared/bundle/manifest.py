@@ -21,13 +21,12 @@ __all__ = [
     "TensorSpec",
 ]
 
-Path = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)?(/[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)?){0,3}\Z", max_length=96)]
+_PART = r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)?"
+Path = Annotated[str, Meta(pattern=rf"^{_PART}(/{_PART}){{0,3}}\Z", max_length=96)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.:/-]{0,62}\Z")]
 Dim = Annotated[int, Meta(ge=1, le=1 << 24)]
 DType = Literal["float32", "int8", "uint8", "int16", "int32", "int64", "bool"]
-Role = Literal[
-    "model", "head", "weights", "labels", "golden", "reference", "calibration", "card", "other"
-]
+Role = Literal["model", "head", "weights", "labels", "golden", "reference", "calibration", "card", "other"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
