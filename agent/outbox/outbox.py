@@ -77,7 +77,7 @@ class Outbox:
         return self._lost_count
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every commit, from the writer thread; it must only wake somebody up."""
+        """Call `listener` after every change, from the writer thread; it must only wake somebody up."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
@@ -199,6 +199,7 @@ class Outbox:
 
     def _execute(self, batch: list[_Work]) -> None:
         """Do a batch in one transaction; a damaged file is replaced and the batch done again in the new one."""
+        before = self._state
         try:
             results = self._transact(batch)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the result
@@ -210,8 +211,9 @@ class Outbox:
                 work.done.set_exception(result)
             else:
                 work.done.set_result(result)
-        for listener in self._listeners:
-            listener()
+        if self._state != before:
+            for listener in self._listeners:
+                listener()
 
     def _transact(self, batch: list[_Work]) -> list[Any]:
         if self._store is None:
