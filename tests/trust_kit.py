@@ -45,8 +45,8 @@ DAY_S = 86_400
 class KitClock:
     """A clock that the test moves."""
 
-    def __init__(self) -> None:
-        self.time_s = time.time()
+    def __init__(self, age_s: float = 0.0) -> None:
+        self.time_s = time.time() - age_s
 
     def now(self) -> float:
         return self.time_s
@@ -100,14 +100,23 @@ class KitBlobs:
 
 
 class TrustKit:
-    """One hub's repository with its people's keys. `roots` hold root and targets; `reviewers` by model."""
+    """One hub's repository with its people's keys: `roots` hold root and targets, `reviewers` are by model.
+
+    `age_s`: the hub was set up that long ago.
+    """
 
     def __init__(
-        self, directory: Path, *, roots: int = 3, threshold: int = 2, settings: TrustSettings | None = None
+        self,
+        directory: Path,
+        *,
+        roots: int = 3,
+        threshold: int = 2,
+        settings: TrustSettings | None = None,
+        age_s: float = 0.0,
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.clock = KitClock()
+        self.clock = KitClock(age_s)
         self.settings = settings or TrustSettings()
         self.db = Database(f"sqlite:///{directory / 'hub.db'}")
         tables.create_all(self.db.engine)
