@@ -10,7 +10,7 @@ from types import ModuleType
 
 from fastapi import FastAPI
 
-from hub.api import health
+from hub.api import audit, devices, health, people
 from hub.api.edge import BodyLimits, Edge
 from hub.api.errors import install_error_handlers
 from hub.wiring import Hub
@@ -18,13 +18,13 @@ from shared import __version__
 
 __all__ = ["PUBLIC", "ROUTERS", "create_app"]
 
-ROUTERS: tuple[ModuleType, ...] = (health,)
+ROUTERS: tuple[ModuleType, ...] = (health, people, devices, audit)
 """Modules with a `router`. A part of the hub adds its own."""
 
 PUBLIC = frozenset(
     {
         ("GET", "/v1/health"),
-        ("GET", "/v1/ca"),
+        ("GET", "/v1/ca.pem"),
         ("GET", "/openapi.json"),
         ("POST", "/v1/device/enrol"),
     }

@@ -19,10 +19,11 @@ from shared.errors import Unauthorised
 __all__ = [
     "Device",
     "HubDep",
-    "Reader",
+    "Person",
     "RequireDevice",
     "RequireEither",
     "RequirePermission",
+    "RequirePerson",
     "device_principal",
     "get_hub",
     "require",
@@ -55,6 +56,13 @@ def _person(hub: Hub, credentials: HTTPAuthorizationCredentials | None) -> Princ
 def _certificate_fingerprint(request: Request) -> str | None:
     der = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_der")
     return hashlib.sha256(der).hexdigest() if isinstance(der, bytes) else None
+
+
+class RequirePerson:
+    """Dependency: any person with a valid token."""
+
+    def __call__(self, request: Request, credentials: Credentials) -> Principal:
+        return _person(get_hub(request), credentials)
 
 
 class RequirePermission:
@@ -109,4 +117,4 @@ def require(permission: Permission) -> RequirePermission:
 
 device_principal = RequireDevice()
 Device = Annotated[DevicePrincipal, Depends(device_principal)]
-Reader = RequireEither
+Person = Annotated[Principal, Depends(RequirePerson())]

@@ -9,19 +9,27 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
+from pydantic import BaseModel
 
 from hub.store.page import Key, PageRequest
 from shared import canonical
 from shared.errors import InvalidInput
 from shared.limits import DEFAULT_PAGE_COUNT, MAX_PAGE_COUNT
 
-__all__ = ["Page", "decode_cursor", "encode_cursor", "paged"]
+__all__ = ["Listing", "Page", "decode_cursor", "encode_cursor", "paged"]
 
 _MAX_CURSOR_BYTES = 1024
 T = TypeVar("T")
+
+
+class Listing(BaseModel, Generic[T]):
+    """One page. `next`: the cursor of the page after it; null on the last one."""
+
+    items: list[T]
+    next: str | None
 
 
 def encode_cursor(key: Key) -> str:

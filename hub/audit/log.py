@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
-
 from hub.audit.chain import GENESIS, Verdict, check_chain, linked
 from hub.store import audit
 from hub.store.audit import AuditFilter, AuditRow
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.page import PageRequest
 from shared import canonical
 from shared.clock import Clock

@@ -7,7 +7,6 @@ device whose power fails between answer and disk is never locked out. Few unused
 from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from sqlalchemy import Connection
 
 from hub.access.principal import DevicePrincipal
 from hub.audit.log import AuditLog
@@ -16,7 +15,7 @@ from hub.pki.csr import parse_csr
 from hub.pki.store import Pki
 from hub.settings import HubSettings
 from hub.store import devices
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.devices import CertificateRow
 from shared.clock import Clock
 from shared.errors import Unauthorised

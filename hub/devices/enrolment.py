@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection
 
 from hub.audit.log import AuditLog
 from hub.devices import rules
@@ -25,7 +24,7 @@ from hub.devices.tokens import secret_digest
 from hub.pki.csr import parse_csr
 from hub.settings import HubSettings
 from hub.store import devices, enrolment
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.enrolment import EnrolmentTokenRow
 from shared import ids
 from shared.clock import Clock

@@ -1,0 +1,66 @@
+"""The running hub: every long-lived part as a named task of one group; when one fails, all end.
+
+`stop` ends it in order: no new requests, those in progress finish, then the parts behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from hub.api.server import HttpsServer
+from hub.scheduler import PeriodicTask, Scheduler
+from hub.wiring import Hub
+
+__all__ = ["periodic_tasks", "serve", "stop_on_signals"]
+
+_HOUR_S = 3600.0
+
+
+def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
+    """Singleton work: one hub of several does it (`hub.scheduler`)."""
+    return []
+
+
+async def _renew_leaves(server: HttpsServer) -> None:
+    """Every hub presents its own certificate, so this is no singleton work."""
+    while True:
+        await asyncio.sleep(_HOUR_S)
+        await asyncio.to_thread(server.renew_certificate)
+
+
+async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    """Run the hub on a listening socket until `stop` is set; `on_ready` is called when it answers."""
+    server = HttpsServer(hub, sock)
+    scheduler = Scheduler(hub.db, hub.clock, periodic_tasks(hub))
+    async with asyncio.TaskGroup() as group:
+        behind = [
+            group.create_task(scheduler.run(), name="scheduler"),
+            group.create_task(_renew_leaves(server), name="certificates"),
+        ]
+        front = group.create_task(server.run(), name="https")
+        await server.wait_started()
+        on_ready()
+        await stop.wait()
+        server.stop()
+        await front
+        _end(behind)
+
+
+def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set `stop` on SIGINT and SIGTERM; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
