@@ -1,4 +1,4 @@
-"""Preparing a hub's data folder: folders, database, certificates, the first administrator's token.
+"""Preparing a hub's data folder: folders, database, certificates, online signing keys, the first administrator's token.
 
 Every step looks first, so that it can be run again at any time, and after a cut in its middle.
 """
@@ -18,6 +18,7 @@ from hub.pki.store import Pki
 from hub.settings import HubSettings
 from hub.store.database import Database
 from hub.store.migrate import migrate
+from hub.trust.online_keys import OnlineKeys
 from shared import durable
 from shared.clock import Clock, SystemClock
 
@@ -42,6 +43,7 @@ def provision(settings: HubSettings, clock: Clock | None = None) -> Provisioned:
         durable.make_dir(path)
     with _alone(settings.data_path / ".provision.lock"):
         created = not (settings.pki_path / "hub-ca.crt").exists()
+        OnlineKeys(settings.keys_path).create_missing()
         leaves = Pki.create_or_load(settings, clock.now()).ensure_leaves(clock.now())
         db = Database(settings.database)
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Root
 
 from hub.trust import metadata
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys, parse_assignment_keys
@@ -60,7 +61,7 @@ def test_all_root_keys_are_replaced_when_old_and_new_holders_sign(kit: TrustKit,
     assert not kit.propose("targets", targets, signers=new[:1]).published
     assert client.knows("digits/1.bundle")
     assert kit.sign(kit.repository.staged("targets"), new[1]).published
-    assert metadata.parse(kit.root, metadata.Root).signed.version == 2
+    assert metadata.parse(kit.root, Root).signed.version == 2
     kit.roots = new
     kit.create_model("fashion")
     _goes_on(kit, client)
