@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Sequence
 
+from agent.ota.children import command, environment
 from shared.errors import Unavailable
 
 __all__ = ["run_module"]
@@ -21,12 +21,10 @@ async def run_module(
 ) -> bytes:
     """The standard output of `python -m module arguments` given `data`; `child.failed`, `child.timeout`."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
+        *command(module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        env=environment(),
         limit=limit_bytes,
     )
     try:

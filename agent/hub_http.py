@@ -106,7 +106,9 @@ def fetch_ca(hub_url: str) -> bytes:
 
 def _client(hub_url: str, context: ssl.SSLContext) -> httpx.Client:
     agent = {"user-agent": f"skerry-agent/{__version__}"}
-    return httpx.Client(base_url=hub_url, verify=context, timeout=_TIMEOUT, headers=agent, follow_redirects=False)
+    return httpx.Client(
+        base_url=hub_url, verify=context, timeout=_TIMEOUT, headers=agent, follow_redirects=False, trust_env=False
+    )
 
 
 def _read(
