@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import typer
 
-from hub.cli import completion, config_commands, devices, profiles
+from hub.cli import (
+    audit,
+    completion,
+    config_commands,
+    devices,
+    enrolment,
+    models,
+    profiles,
+    registering,
+    tokens,
+    versions,
+)
 
-__all__ = ["app", "main"]
+__all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
+
+GROUPS = (devices, models, versions, tokens, audit, profiles, config_commands)
+"""Modules with a group of commands of their own (`app`)."""
+EXTENSIONS = (enrolment, registering)
+"""Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(
     name="skerry",
@@ -16,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (devices, profiles, config_commands):
+for group in GROUPS:
     app.add_typer(group.app)
 completion.add_completion(app)
 

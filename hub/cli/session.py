@@ -1,18 +1,20 @@
 """What every command has: `--json`, `--hub`, `--token`, `--ca`, one client, one output, one way to fail.
 
 A command is a function whose first parameter is a `Session`; `command` registers it with the common options and turns
-its errors into messages and exit codes (`shared.errors.EXIT_CODES`; Ctrl-C is 130).
+its errors into messages and exit codes (`shared.errors.EXIT_CODES`; Ctrl-C is 130). A parameter that is a dataclass
+stands for a group of options, one per field.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
 import sys
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
@@ -111,8 +113,12 @@ def command(
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
         common = _LOCAL if local else _COMMON
 
+        groups = _groups(function)
+
         def run(**values: Any) -> None:
             given = {key: values.pop(key) for key in common}
+            for name, kind in groups.items():
+                values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
             _run(functools.partial(function, **values), given)
 
         _dress(run, function, common)
@@ -138,16 +144,34 @@ def _run(action: Callable[[Session], None], given: dict[str, Any]) -> None:
         raise typer.Exit(0) from error
 
 
-def _dress(run: Callable[..., None], function: Callable[..., None], common: dict[str, Any]) -> None:
-    """Give `run` the name, help and parameters of `function` without its session, and the common options."""
+def _groups(function: Callable[..., None]) -> dict[str, Any]:
+    """The parameters of a command that are dataclasses: each stands for one option per field."""
+    hints = typing.get_type_hints(function)
+    return {name: kind for name, kind in hints.items() if name != "return" and dataclasses.is_dataclass(kind)}
+
+
+def _parameters(function: Callable[..., None]) -> Iterator[inspect.Parameter]:
+    """What the command line may give to a command: its parameters but the session, groups taken apart."""
     hints = typing.get_type_hints(function, include_extras=True)
-    own = list(inspect.signature(function).parameters.values())[1:]
-    parameters = [item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in own] + [
-        inspect.Parameter(
-            key, inspect.Parameter.KEYWORD_ONLY, default=False if key == "json_output" else None, annotation=kind
-        )
-        for key, kind in common.items()
-    ]
+    groups = _groups(function)
+    for item in list(inspect.signature(function).parameters.values())[1:]:
+        if item.name not in groups:
+            yield item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            continue
+        kinds = typing.get_type_hints(groups[item.name], include_extras=True)
+        for field in dataclasses.fields(groups[item.name]):
+            default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+            yield inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[field.name]
+            )
+
+
+def _dress(run: Callable[..., None], function: Callable[..., None], common: dict[str, Any]) -> None:
+    """Give `run` the name, help and parameters of `function`, and the common options."""
+    parameters = list(_parameters(function))
+    for key, kind in common.items():
+        default = False if key == "json_output" else None
+        parameters.append(inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     run.__annotations__ = {item.name: item.annotation for item in parameters} | {"return": None}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import re
 
-__all__ = ["ago", "duration", "percent", "plain", "short_digest", "size", "style_of", "when"]
+from shared.errors import InvalidInput
+
+__all__ = [
+    "ago",
+    "duration",
+    "parse_duration",
+    "parse_pairs",
+    "percent",
+    "plain",
+    "short_digest",
+    "size",
+    "style_of",
+    "when",
+]
+
+_DURATION = re.compile(r"^([0-9]{1,9})(s|m|min|h|d|w)?\Z")
+_UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _GOOD = frozenset({"active", "approved", "committed", "idle", "online", "ok", "passed", "published"})
 _BAD = frozenset(
@@ -40,6 +57,25 @@ def duration(seconds: float) -> str:
         if amount or (unit == "s" and not parts):
             parts.append(f"{amount} {unit}")
     return " ".join(parts[:2])
+
+
+def parse_duration(text: str) -> int:
+    """Seconds from text such as `90`, `15m`, `2h` or `7d`; error `cli.duration`."""
+    match = _DURATION.match(text)
+    if match is None:
+        raise InvalidInput("cli.duration", f"{text!r:.40} is not a duration.", hint="Write it like 90s, 15m, 2h or 7d.")
+    return int(match[1]) * _UNIT_S[match[2]]
+
+
+def parse_pairs(pairs: list[str]) -> dict[str, str]:
+    """A mapping from words such as `site=north`; error `cli.pair`."""
+    out: dict[str, str] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key or key in out:
+            raise InvalidInput("cli.pair", f"{pair!r:.80} is not of the form KEY=VALUE, or is there twice.")
+        out[key] = value
+    return out
 
 
 def ago(then_s: float | None, now_s: float) -> str:
