@@ -16,12 +16,14 @@ from hub.wiring import Hub
 
 __all__ = ["periodic_tasks", "serve", "stop_on_signals"]
 
+_MINUTE_S = 60.0
 _HOUR_S = 3600.0
 
 
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
     """Singleton work: one hub of several does it (`hub.scheduler`)."""
-    return []
+    every_s = min(hub.settings.trust.refresh_s, _MINUTE_S)
+    return [PeriodicTask("trust", every_s, lambda: hub.trust.refresh_online(hub.clock.now()))]
 
 
 async def _renew_leaves(server: HttpsServer) -> None:

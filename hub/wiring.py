@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from hub.access.tokens import ApiTokens
 from hub.audit.log import AuditLog
+from hub.blobs.files import FileBlobs
+from hub.blobs.store import BlobStore
 from hub.deployments.filter import compile_filter
 from hub.devices.authenticator import DeviceAuthenticator
 from hub.devices.certificates import DeviceCertificates
@@ -20,11 +21,12 @@ from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
 from hub.ingest.service import IngestService
 from hub.pki.store import Pki
+from hub.registry.releases import ReleaseGuard
 from hub.settings import HubSettings
-from hub.store import trust as trust_store
 from hub.store.database import Database
+from hub.trust.online_keys import OnlineKeys
+from hub.trust.repository import TrustRepository
 from shared.clock import Clock, SystemClock
-from shared.errors import Conflict
 
 __all__ = ["Hub", "build_hub"]
 
@@ -47,6 +49,10 @@ class Hub:
     enrolment_tokens: EnrolmentTokens
     enrolment: Enrolment
     fleet: Fleet
+    # blobs, and what is signed over them
+    blobs: BlobStore
+    online_keys: OnlineKeys
+    trust: TrustRepository
     # messages
     ingest: IngestService
 
@@ -63,6 +69,11 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     audit = AuditLog(db, clock)
     hooks = DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)
+    blobs = FileBlobs(settings.blobs_path)
+    online_keys = OnlineKeys(settings.keys_path)
+    trust = TrustRepository(
+        db, online_keys, settings.trust, clock=clock, audit=audit, registry=ReleaseGuard(audit), blobs=blobs
+    )
     return Hub(
         settings=settings,
         clock=clock,
@@ -74,19 +85,10 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         device_hooks=hooks,
         device_certificates=certificates,
         enrolment_tokens=EnrolmentTokens(db, clock, audit, settings, pki.hub_ca.sha256),
-        enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, partial(_tuf_root, db)),
+        enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, trust.root),
         fleet=Fleet(db, clock, audit, hooks, compile_filter),
+        blobs=blobs,
+        online_keys=online_keys,
+        trust=trust,
         ingest=IngestService(db, clock),
     )
-
-
-def _tuf_root(db: Database) -> bytes:
-    with db.read() as connection:
-        root = trust_store.latest(connection, "root")
-    if root is None:
-        raise Conflict(
-            "trust.not_initialised",
-            "The hub has no trust root yet.",
-            hint="Make keys with `skerry keys create` and run `skerry trust init`.",
-        )
-    return root.data
