@@ -1,4 +1,4 @@
-"""Float `.tflite` to int8 weights and activations with ai-edge-quantizer; inputs and outputs become int8 as well."""
+"""Float `.tflite` to int8 weights and activations with ai-edge-quantizer; the edges stay float32 unless asked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from hub.modelkit.edges import float_edges
 from shared.errors import InvalidInput
 from shared.preprocess.kernels import Array
 
 __all__ = ["quantise_int8"]
 
 
-def quantise_int8(model: bytes, calibration: Array, *, signature: str = "infer", input: str = "x") -> bytes:
+def quantise_int8(
+    model: bytes, calibration: Array, *, signature: str = "infer", input: str = "x", int8_edges: bool = False
+) -> bytes:
     """The int8 model; `calibration` is [n, …] float32 as the model takes it, of which 200 rows are used."""
     from ai_edge_quantizer import quantizer, recipe
 
@@ -31,7 +34,8 @@ def quantise_int8(model: bytes, calibration: Array, *, signature: str = "infer",
         with _quiet():
             worker = quantizer.Quantizer(str(path))
             worker.load_quantization_recipe(recipe.static_wi8_ai8())
-            return bytes(worker.quantize(worker.calibrate({signature: samples})).quantized_model)
+            quantised = bytes(worker.quantize(worker.calibrate({signature: samples})).quantized_model)
+    return quantised if int8_edges else float_edges(quantised)
 
 
 @contextlib.contextmanager

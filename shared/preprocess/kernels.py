@@ -1,7 +1,7 @@
 """The arithmetic of the operations over batches [batch, ...]; each maker returns a function of one array.
 
 Tables (indices, weights, constants) are computed once, when the pipeline is compiled. Constants are 0-d arrays and
-outputs are positional where possible: at 64 elements the call costs more than the arithmetic.
+operators work in place: at 64 elements a call costs more than its arithmetic.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import maximum, minimum, rint
 
 from shared.errors import InvalidInput
 
 __all__ = ["Array", "Kernel", "affine", "cast", "clip", "nearest", "one_hot", "bilinear", "quantise", "window"]
 
 Array = npt.NDArray[Any]
+_FLOAT32 = np.dtype(np.float32)
 Kernel = Callable[[Array], Array]
 
 _LARGEST = {"int32": 2147483647.0, "int64": 9223372036854774784.0}  # the greatest float64 inside each range
@@ -28,13 +30,13 @@ def affine(factor: Array, offset: Array) -> Kernel:
     multiplies, adds = bool(np.any(a != 1.0)), bool(np.any(b != 0.0))
 
     def apply(x: Array) -> Array:
-        y: Array = x if x.dtype == np.float32 else x.astype(np.float32)
+        y: Array = x if x.dtype == _FLOAT32 else x.astype(np.float32)
         if multiplies:
-            y = np.multiply(y, a)
+            y = y * a
             if adds:
-                np.add(y, b, y)
+                y += b
             return y
-        return np.add(y, b) if adds else y
+        return y + b if adds else y
 
     return apply
 
@@ -63,7 +65,7 @@ def clip(low: float, high: float) -> Kernel:
     lowest, highest = np.float32(low), np.float32(high)
 
     def apply(x: Array) -> Array:
-        y: Array = np.clip(x if x.dtype == np.float32 else x.astype(np.float32), lowest, highest)
+        y: Array = np.clip(x if x.dtype == _FLOAT32 else x.astype(np.float32), lowest, highest)
         return y
 
     return apply
@@ -77,11 +79,10 @@ def quantise(factor: Array, offset: Array, dtype: str) -> Kernel:
     lowest, highest = np.asarray(info.min, np.float32), np.asarray(info.max, np.float32)
 
     def apply(x: Array) -> Array:
-        y: Array = np.multiply(x if x.dtype == np.float32 else x.astype(np.float32), a)
-        np.add(y, b, y)
-        np.rint(y, y)
-        np.maximum(y, lowest, out=y)
-        np.minimum(y, highest, out=y)
+        y: Array = (x if x.dtype == _FLOAT32 else x.astype(_FLOAT32)) * a
+        y += b
+        rint(y, y)
+        y = minimum(maximum(y, lowest), highest)
         return y.astype(target)
 
     return apply

@@ -37,16 +37,17 @@ __all__ = ["Pipeline", "parse_pipeline"]
 class Pipeline:
     """What `parse_pipeline` makes. `output_dtype` and `output_shape` (one sample) describe what `apply` returns."""
 
-    __slots__ = ("_steps", "digest", "output_dtype", "output_shape")
+    __slots__ = ("_steps", "apply", "digest", "output_dtype", "output_shape")
 
     def __init__(self, steps: tuple[Kernel, ...], dtype: str, shape: tuple[int, ...], digest: str) -> None:
         self._steps = steps
+        self.apply: Kernel = steps[0] if len(steps) == 1 else self._apply
+        """[batch, *input.shape] to [batch, *output_shape]; the input array is never changed. Error `input.category`."""
         self.output_dtype = dtype
         self.output_shape = shape
         self.digest = digest
 
-    def apply(self, x: Array) -> Array:
-        """[batch, *input.shape] to [batch, *output_shape]; the input array is never changed. Error `input.category`."""
+    def _apply(self, x: Array) -> Array:
         for step in self._steps:
             x = step(x)
         return x

@@ -118,7 +118,7 @@ class Call:
     """One signature with one input and one output, called with rows.
 
     Rows go in with exactly `input_dtype`; `input_quantization` is (scale, zero point), scale 0 meaning none. Quantised
-    outputs come back as float32.
+    outputs come back as float32. `one` is `run` for a single row.
     """
 
     def __init__(self, interpreter: Any, runner: Any, name: str, input: str, output: str) -> None:
@@ -140,28 +140,35 @@ class Call:
         self.input_quantization = float(source["quantization"][0]), int(source["quantization"][1])
         self.output_shape = tuple(int(n) for n in result["shape"])
         self.output_size = math.prod(self.output_shape)
-        self._row = (1, self.output_size)
         self._dequantise = _dequantiser(np.dtype(result["dtype"]), result["quantization"])
+        self.one = self._compile()
+
+    def _compile(self) -> Kernel:
+        """The call for one row as a closure: at a microsecond an invocation, attribute look-ups would show."""
+        name, shape, row, source, result = self.name, self._shape, (1, self.output_size), self._source, self._result
+        set_tensor, invoke, get_tensor, dequantise = self._set, self._invoke, self._get, self._dequantise
+        runner, input, output = self._runner, self._input, self._output
+        flat = self.output_shape == row
+
+        def one(x: Array) -> Array:
+            try:
+                if runner is None:
+                    set_tensor(source, x.reshape(shape))
+                    invoke()
+                    out: Array = get_tensor(result)
+                else:
+                    out = runner(**{input: x.reshape(shape)})[output]
+            except _RUNTIME_ERRORS as error:
+                raise InternalError("model.run_failed", f"{name} failed: {error}"[:300]) from error
+            if not flat:
+                out = out.reshape(row)
+            return out if dequantise is None else dequantise(out)
+
+        return one
 
     def run(self, rows: Array) -> Array:
         """[batch, …] with `input_size` elements a row to [batch, output_size] float32. Error `model.run_failed`."""
-        try:
-            if len(rows) == 1:
-                out = self._one(rows)
-            else:
-                out = np.concatenate([self._one(row) for row in rows])
-        except _RUNTIME_ERRORS as error:
-            raise InternalError("model.run_failed", f"{self.name} failed: {error}"[:300]) from error
-        return out if self._dequantise is None else self._dequantise(out)
-
-    def _one(self, row: Array) -> Array:
-        if self._runner is None:
-            self._set(self._source, row.reshape(self._shape))
-            self._invoke()
-            out: Array = self._get(self._result)
-        else:
-            out = self._runner(**{self._input: row.reshape(self._shape)})[self._output]
-        return out.reshape(self._row)
+        return np.concatenate([self.one(row) for row in rows])
 
 
 def _dequantiser(dtype: np.dtype[Any], quantization: tuple[float, int]) -> Kernel | None:
@@ -170,4 +177,9 @@ def _dequantiser(dtype: np.dtype[Any], quantization: tuple[float, int]) -> Kerne
         return None
     if dtype.kind not in "iu" or scale == 0.0:
         return lambda rows: rows.astype(np.float32)
-    return affine(np.asarray(scale), np.asarray(-zero * scale))
+    if dtype.itemsize > 1:
+        return affine(np.asarray(scale), np.asarray(-zero * scale))
+    values = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)  # in the order of the raw byte
+    table = ((values - zero) * scale).astype(np.float32)
+    take, byte = table.take, np.dtype(np.uint8)
+    return lambda rows: take(rows.view(byte))

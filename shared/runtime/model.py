@@ -45,14 +45,14 @@ class LoadedModel:
     ) -> None:
         self.manifest = manifest
         self.pipeline = pipeline
-        self._prepare = _conversion(manifest, pipeline, calls[0])
+        self._prepare = _conversion(manifest, pipeline, calls[0]).apply
+        self._ones = [call.one for call in calls]
         self.labels = _labels(directory, manifest)
         self._directory = directory
         self._graphs = graphs
         self._calls = calls
         self._dtype = np.dtype(manifest.input.dtype)
         self._shape = tuple(manifest.input.shape)
-        self._rank = len(self._shape) + 1
         self._output = tuple(manifest.output.shape)
         self._floats = self._dtype.kind == "f"
 
@@ -81,36 +81,46 @@ class LoadedModel:
         Errors: `input.dtype`, `input.shape`, `input.too_many`, `input.not_finite`, `input.category`,
         `model.run_failed`, `model.output_not_finite`.
         """
-        self._validate(x)
-        if self._floats and not np.vdot(x, x) < _LARGE:
-            if not np.isfinite(x).all():
-                raise InvalidInput("input.not_finite", "The input holds NaN or infinity.")
-            with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is caught below
-                y = self._prepare.apply(x)
+        if x.dtype != self._dtype or x.shape[1:] != self._shape or not 0 < len(x) <= limits.MAX_INFER_BATCH_COUNT:
+            raise self._refusal(x)
+        flat = x.reshape(-1)
+        if self._floats and not flat.dot(flat) < _LARGE:
+            y = self._prepare_large(x)
         else:
-            y = self._prepare.apply(x)
-        for call in self._calls:
-            y = call.run(y)
-        if not np.vdot(y, y) < _LARGE and not np.isfinite(y).all():
+            y = self._prepare(x)
+        if len(x) == 1:
+            for one in self._ones:
+                y = one(y)
+        else:
+            for call in self._calls:
+                y = call.run(y)
+        flat = y.reshape(-1)
+        if not flat.dot(flat) < _LARGE and not np.isfinite(flat).all():
             raise InternalError("model.output_not_finite", "The model's output holds NaN or infinity.")
         return y.reshape(len(x), *self._output)
 
-    def _validate(self, x: Array) -> None:
+    def _refusal(self, x: Array) -> InvalidInput:
         if x.dtype != self._dtype:
-            raise InvalidInput(
+            return InvalidInput(
                 "input.dtype", f"The input is {x.dtype}, but the model takes {self._dtype}.", hint="Convert it first."
             )
-        if x.ndim != self._rank or x.shape[1:] != self._shape or not len(x):
-            raise InvalidInput(
-                "input.shape",
-                f"The input has shape {list(x.shape)}, but the model takes [n, {', '.join(map(str, self._shape))}].",
+        if x.shape[1:] != self._shape or not len(x):
+            wanted = ", ".join(str(n) for n in self._shape)
+            return InvalidInput(
+                "input.shape", f"The input has shape {list(x.shape)}, but the model takes [n, {wanted}]."
             )
-        if len(x) > limits.MAX_INFER_BATCH_COUNT:
-            raise TooLarge(
-                "input.too_many",
-                f"{len(x)} samples at once; at most {limits.MAX_INFER_BATCH_COUNT} are accepted.",
-                hint="Send several smaller batches.",
-            )
+        return TooLarge(
+            "input.too_many",
+            f"{len(x)} samples at once; at most {limits.MAX_INFER_BATCH_COUNT} are accepted.",
+            hint="Send several smaller batches.",
+        )
+
+    def _prepare_large(self, x: Array) -> Array:
+        """Preprocessing for numbers that are not finite (refused) or so large that they may overflow (checked later)."""
+        if not np.isfinite(x).all():
+            raise InvalidInput("input.not_finite", "The input holds NaN or infinity.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._prepare(x)
 
     def golden(self) -> tuple[Array, Array]:
         """The bundle's golden inputs and outputs; errors `golden.malformed`, `array.malformed`."""
@@ -152,8 +162,7 @@ class LoadedModel:
         """Free the runtime's memory. The model must not be used afterwards."""
         for graph in self._graphs:
             graph.close()
-        self._calls = []
-        self._graphs = []
+        self._ones, self._calls, self._graphs = [], [], []
 
 
 def _conversion(manifest: Manifest, pipeline: Pipeline, first: Call) -> Pipeline:
