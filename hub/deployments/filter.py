@@ -4,7 +4,8 @@
 
 `;` is and, `,` is or, and binds tighter; parentheses group. Operators: `==`, `!=`, `=in=(a,b)`, `=out=(a,b)`.
 Fields: `id`, `profile`, `status`, `tag.<key>`, `version.<model>`, `state.<model>`. `*` in an unquoted value stands for
-any text, in either case; a value in single or double quotes is taken as it is. `all`, or nothing, is every active device.
+any text, in either case; a value in single or double quotes is taken as it is. `all`, or nothing, is every active
+device.
 An error names the position (from 1) in the text.
 """
 

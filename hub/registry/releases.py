@@ -1,33 +1,35 @@
 """The registry's word to those who sign: which version may be released, and that one has been approved.
 
-Approval is not a click: it is noted when a release with enough signatures has been published, in that transaction.
+Approval is not a click: it is noted when a release with enough signatures is published, in that transaction.
 """
 
 from __future__ import annotations
 
 from hub.audit.log import AuditLog
-from hub.store import blobs_index, registry
-from hub.store.database import Connection
-from hub.store.registry import Status
+from hub.store import registry
+from hub.store.database import Connection, Database
+from hub.store.registry import Status, VersionRow
+from shared.clock import Clock
 from shared.errors import Conflict
 
 __all__ = ["ReleaseGuard"]
 
-_ACTOR = "hub:releases"
-
 
 class ReleaseGuard:
-    """Asked and told within the caller's transaction (the seam `hub.trust.registry.ReleaseRegistry`)."""
+    """What the trust repository asks and tells (the seam `hub.trust.registry.ReleaseRegistry`)."""
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, db: Database, clock: Clock, audit: AuditLog) -> None:
+        self._db = db
+        self._clock = clock
         self._audit = audit
 
-    def releasable(self, connection: Connection, model: str, version: int) -> tuple[str, int]:
-        """SHA-256 and bytes of a version that passed its gate; an approved one may be released again.
+    def require_gated(self, model: str, version: int) -> VersionRow:
+        """A version that passed its gate and whose bundle is here; an approved one may be released again.
 
         Errors: `version.unknown`, `release.not_gated`, `version.collected`.
         """
-        row = registry.get_version(connection, model, version)
+        with self._db.read() as connection:
+            row = registry.get_version(connection, model, version)
         if row.status not in (Status.GATED, Status.APPROVED):
             raise Conflict(
                 "release.not_gated",
@@ -35,16 +37,17 @@ class ReleaseGuard:
                 hint=f"Run the gate first: `skerry versions gate {model} {version} HELD_OUT.npz`.",
                 detail={"status": row.status.value},
             )
-        blobs_index.require_bundle(connection, row.bundle_sha256)
-        return row.bundle_sha256, row.bundle_bytes
+        if not row.available:
+            raise Conflict("version.collected", "The bundle of this version is gone.", hint="Register it again.")
+        return row
 
-    def approved(self, connection: Connection, model: str, version: int, at_s: float) -> None:
-        """The release has been published with enough signatures.
+    def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
+        """Note within the caller's transaction that the release is published with enough signatures.
 
         Errors: `version.unknown`, `version.transition` (the version has not passed its gate, or is withdrawn).
         """
         row = registry.get_version(connection, model, version)
         if row.status is not Status.APPROVED:
-            registry.set_status(connection, row, Status.APPROVED, at_s)
+            registry.set_status(connection, row, Status.APPROVED, self._clock.now())
             detail = {"bundle_sha256": row.bundle_sha256}
-            self._audit.append(connection, _ACTOR, "version.approve", f"{model}/{version}", detail)
+            self._audit.append(connection, actor, "version.approve", f"{model}/{version}", detail)

@@ -13,7 +13,7 @@ from hub.blobs.store import BlobStore, BlobWriter, StoredBlob
 from hub.registry.compare import Comparison, compare
 from hub.registry.inspect import Inspected, inspect_bundle
 from hub.registry.lineage import Ancestry, ancestry
-from hub.store import blobs_index, models, registry
+from hub.store import assignments, blobs_index, models, registry
 from hub.store.database import Database
 from hub.store.page import PageRequest
 from hub.store.registry import Status, VersionRow
@@ -126,7 +126,10 @@ class VersionService:
             return ancestry(row, registry.parents(connection, model))
 
     def withdraw(self, model: str, version: int, reason: str, actor: str) -> VersionRow:
-        """Never deploy this version again; what runs on devices stays. Errors `version.unknown`, `version.in_use`."""
+        """Never deploy this version again, and take it back from devices that do not serve it yet.
+
+        What serves on devices stays. Errors `version.unknown`, `version.in_use`.
+        """
         with self._db.write() as connection:
             row = registry.get_version(connection, model, version)
             names = [move.alias for move in models.current_aliases(connection, model) if move.version == version]
@@ -138,7 +141,9 @@ class VersionService:
                 )
             if row.status is not Status.WITHDRAWN:
                 registry.set_status(connection, row, Status.WITHDRAWN, self._clock.now())
-                self._audit.append(connection, actor, "version.withdraw", f"{model}/{version}", {"reason": reason})
+                taken_back = assignments.withdraw_pending(connection, assignments.of_version(model, version))
+                detail = {"reason": reason, "assignments_taken_back": taken_back}
+                self._audit.append(connection, actor, "version.withdraw", f"{model}/{version}", detail)
             return registry.get_version(connection, model, version)
 
 

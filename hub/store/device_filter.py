@@ -6,6 +6,7 @@ A pattern with `*` ignores case (databases disagree about LIKE, so it is said he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,17 @@ from sqlalchemy.sql import exists
 
 from hub.store.schema import device_models, device_tags, devices
 
-__all__ = ["Both", "Comparison", "Condition", "Either", "Everything", "Node", "Pattern", "device_condition"]
+__all__ = [
+    "Both",
+    "Comparison",
+    "Condition",
+    "Either",
+    "Everything",
+    "Node",
+    "Pattern",
+    "device_condition",
+    "device_ids",
+]
 
 Condition = ColumnElement[bool]
 Field = Literal["id", "profile", "status", "tag", "version", "state"]
@@ -77,6 +88,11 @@ def device_condition(node: Node) -> Condition:
         case Comparison():
             positive = or_(false(), *(_one_of(node, value) for value in node.values))
             return not_(positive) if node.negated else positive
+
+
+def device_ids(ids: Sequence[str]) -> Condition:
+    """Exactly these devices, whatever their status; at most some thousands at once."""
+    return devices.c.device_id.in_(list(ids))
 
 
 def _one_of(node: Comparison, value: Pattern) -> Condition:

@@ -1,0 +1,91 @@
+"""Assignments: what a device should have, apart from why and when somebody decided so.
+
+A deployment assigns all its devices at once; whatever assigns in steps calls `assign` once a step, within its own
+transaction. A newer assignment replaces the older one of the same model, so nothing that is stuck blocks what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import islice
+
+from hub.store import assignments as store
+from hub.store import blobs_index, models, registry
+from hub.store.assignments import Release
+from hub.store.database import Connection, Database
+from hub.store.device_filter import Condition, device_ids
+from hub.store.registry import Status
+from shared.clock import Clock
+from shared.errors import Conflict
+
+__all__ = ["AssignmentService"]
+
+_CHUNK_COUNT = 1000
+
+
+class AssignmentService:
+    """Assigns, renews and takes back. `lifetime_s`: how long after its issue an install may start."""
+
+    def __init__(self, db: Database, clock: Clock, lifetime_s: float) -> None:
+        self._db = db
+        self._clock = clock
+        self._lifetime_s = lifetime_s
+
+    def assign(
+        self,
+        connection: Connection,
+        selection: Condition | Collection[str],
+        model: str,
+        version: int,
+        deployment_id: str,
+    ) -> int:
+        """Give an approved version to devices (a condition on `devices`, or ids) and return how many got it.
+
+        Which devices can take it is the caller's question. Errors: `version.unknown`, `deployment.withdrawn`,
+        `deployment.not_approved`, `version.collected`.
+        """
+        release = self.release(connection, model, version)
+        now_s = self._clock.now()
+        expires_s = now_s + self._lifetime_s
+        if not isinstance(selection, Collection):
+            return store.assign(connection, selection, release, deployment_id, now_s, expires_s)
+        rest, count = iter(sorted(selection)), 0
+        while chunk := list(islice(rest, _CHUNK_COUNT)):
+            count += store.assign(connection, device_ids(chunk), release, deployment_id, now_s, expires_s)
+        return count
+
+    def release(self, connection: Connection, model: str, version: int) -> Release:
+        """What would be assigned, kept from garbage collection until the end of the transaction."""
+        row = registry.get_version(connection, model, version)
+        if row.status is Status.WITHDRAWN:
+            raise Conflict("deployment.withdrawn", f"Version {version} of {model} is withdrawn.")
+        if row.status is not Status.APPROVED:
+            raise Conflict(
+                "deployment.not_approved",
+                f"Version {version} of {model} is {row.status.value}; only an approved version can be deployed.",
+                hint=f"Reviewers approve it with `skerry versions sign {model} {version}`.",
+            )
+        blobs_index.require_bundle(connection, row.bundle_sha256)
+        return Release(
+            model=model,
+            version=version,
+            bundle_sha256=row.bundle_sha256,
+            bundle_bytes=row.bundle_bytes,
+            bake_s=models.get_model(connection, model).bake_s,
+        )
+
+    def withdraw_pending(self, connection: Connection, deployment_id: str) -> int:
+        """Take back a deployment's assignments to devices that do not serve it yet; returns how many."""
+        return store.withdraw_pending(connection, store.of_deployment(deployment_id))
+
+    def reissue_expiring(self, now_s: float | None = None) -> int:
+        """Renew what half of its lifetime has passed of and no device has taken up; returns how many devices."""
+        now_s = self._clock.now() if now_s is None else now_s
+        with self._db.write() as connection:
+            return store.reissue(connection, now_s, now_s + self._lifetime_s / 2, now_s + self._lifetime_s)
+
+    def reissue_device(self, device_id: str) -> int:
+        """Renew what a device should have, because it starts anew (it has just enrolled); returns 0 or 1."""
+        now_s = self._clock.now()
+        with self._db.write() as connection:
+            return store.reissue_device(connection, device_id, now_s, now_s + self._lifetime_s)

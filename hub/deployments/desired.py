@@ -1,0 +1,106 @@
+"""Desired states: a device's assignments, signed, as one document with a revision.
+
+Signing happens here, at publication, and not when something is assigned: a deployment to a large fleet stays one
+statement. Counter and expiry are the row's, so the same revision says the same thing each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hub.store import assignments as store
+from hub.store.assignments import AssignmentRow, DeviceDesire
+from hub.store.database import Database
+from hub.trust.names import target_path
+from shared.clock import Clock
+from shared.errors import NotFound
+from shared.wire.down import Assignment, DesiredState
+
+__all__ = ["DesiredStates", "Signing"]
+
+
+class Signing(Protocol):
+    """Who signs (`hub.trust.repository.TrustRepository`)."""
+
+    def assignment_signer(self) -> Signer:
+        """A signer for a batch."""
+        ...
+
+
+class Signer(Protocol):
+    """Signs assignments."""
+
+    def sign(self, assignment: Assignment) -> bytes:
+        """The DSSE envelope."""
+        ...
+
+
+class DesiredStates:
+    """Builds desired states and remembers which were sent."""
+
+    def __init__(self, db: Database, clock: Clock, signing: Signing) -> None:
+        self._db = db
+        self._clock = clock
+        self._signing = signing
+
+    def revision(self, device_id: str) -> int:
+        """The revision of a device's desired state, without signing anything; error `device.not_found`."""
+        return self._desires([device_id])[0].revision
+
+    def desired_state(self, device_id: str) -> DesiredState:
+        """What a device should have now; error `device.not_found`."""
+        return self._signed(self._desires([device_id]))[0]
+
+    def pending_publications(self, limit: int) -> Sequence[DesiredState]:
+        """Desired states that were not sent since they changed, at most `limit`."""
+        with self._db.read() as connection:
+            pending = store.desires_of(connection, store.pending_publications(connection, limit))
+        return self._signed(pending) if pending else []
+
+    def mark_published(self, states: Sequence[DesiredState]) -> None:
+        """These were sent. One whose device has another revision by now is pending, even if that was sent before."""
+        with self._db.write() as connection:
+            revisions = {state.device_id: state.revision for state in states}
+            store.mark_published(connection, revisions, self._clock.now())
+
+    def republish_all(self) -> int:
+        """Send everything again, because the broker lost what it kept; returns how many devices."""
+        with self._db.write() as connection:
+            return store.republish_all(connection)
+
+    def _desires(self, device_ids: Sequence[str]) -> list[DeviceDesire]:
+        with self._db.read() as connection:
+            found = store.desires_of(connection, device_ids)
+        if not found:
+            raise NotFound("device.not_found", f"There is no active device {device_ids[0]!r:.80}.")
+        return found
+
+    def _signed(self, desires: Sequence[DeviceDesire]) -> list[DesiredState]:
+        if not any(desire.assignments for desire in desires):
+            return [DesiredState(device_id=desire.device_id, revision=desire.revision) for desire in desires]
+        signer = self._signing.assignment_signer()
+        return [
+            DesiredState(
+                device_id=desire.device_id,
+                revision=desire.revision,
+                assignments=[signer.sign(_assignment(desire.device_id, row)) for row in desire.assignments],
+            )
+            for desire in desires
+        ]
+
+
+def _assignment(device_id: str, row: AssignmentRow) -> Assignment:
+    return Assignment(
+        device_id=device_id,
+        model=row.model,
+        version=row.version,
+        counter=row.counter,
+        target=target_path(row.model, row.version),
+        bundle_sha256=row.bundle_sha256,
+        bundle_bytes=row.bundle_bytes,
+        issued_s=row.issued_s,
+        expires_s=row.expires_s,
+        bake_s=row.bake_s,
+        deployment=row.deployment_id,
+    )
