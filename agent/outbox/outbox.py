@@ -2,7 +2,9 @@
 
 Rules: nothing here blocks the event loop; what waits in the queue is written in one transaction (one fsync for many
 messages); a call that returned has its message on the disk. The queue to the thread is bounded: when it is full,
-`put` fails and `post` counts the loss. A damaged file is moved aside and a new epoch begins, told as an event.
+`put` fails and `post` counts the loss. A damaged file is moved aside and a new epoch begins, told as an event. What is posted before `start` waits in the queue.
+
+The database is imported in the writer thread, because the agent serves predictions before it needs an outbox.
 """
 
 from __future__ import annotations
@@ -17,20 +19,24 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from agent.outbox.store import Item, OutboxStore, State, is_damage
+from agent.outbox.rows import Item, Row, State
 from shared.clock import Clock
 from shared.errors import InternalError, SkerryError, StorageFailure, Unavailable
 from shared.wire.up import BODIES, Envelope, Event, encode_body, encode_envelope
+
+if TYPE_CHECKING:
+    from agent.outbox.store import OutboxStore
 
 __all__ = ["Message", "Outbox"]
 
 _log = logging.getLogger(__name__)
 _QUEUE_COUNT = 1024
 _BATCH_COUNT = 256
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _KINDS = {body: kind for kind, body in BODIES.items()}
 T = TypeVar("T")
 
@@ -64,6 +70,8 @@ class Outbox:
         self._state = State(epoch="0" * 16)
         self._listeners: list[Callable[[], None]] = []
         self._lost_count = 0
+        self._opened = asyncio.Event()
+        self._closed = False
         self._store: OutboxStore | None = None
 
     @property
@@ -81,14 +89,24 @@ class Outbox:
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Open the file; `StorageFailure` when the disk does not let us."""
-        opened: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(opened,), name="outbox", daemon=True)
+        """Open the file; `StorageFailure` when the disk does not let us, and then it may be tried again."""
+        opening: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(opening,), name="outbox", daemon=True)
         self._thread.start()
-        await asyncio.wrap_future(opened)
+        try:
+            await asyncio.wrap_future(opening)
+        except SkerryError:
+            self._thread = None
+            raise
+        self._opened.set()
+
+    async def opened(self) -> None:
+        """Wait until `start` has succeeded."""
+        await self._opened.wait()
 
     async def close(self) -> None:
         """Write what waits and close the file."""
+        self._closed = True
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(self._queue.put, None)
@@ -128,7 +146,7 @@ class Outbox:
 
         return await asyncio.wrap_future(self._submit(run))
 
-    def _envelope(self, epoch: str, row: Any) -> bytes:
+    def _envelope(self, epoch: str, row: Row) -> bytes:
         fields = {name: getattr(row, name) for name in row.__struct_fields__}
         return encode_envelope(Envelope(device_id=self._device_id, epoch=epoch, **fields))
 
@@ -148,8 +166,8 @@ class Outbox:
         return self._item(Event(code=code, severity="warning", message=message[:500]))
 
     def _submit(self, run: Callable[[OutboxStore], T]) -> Future[T]:
-        if self._thread is None:
-            raise Unavailable("outbox.closed", "The outbox is not open.")
+        if self._closed:
+            raise Unavailable("outbox.closed", "The outbox is closed.")
         work = _Work(run, Future())
         try:
             self._queue.put_nowait(work)
@@ -232,18 +250,23 @@ class Outbox:
 
     def _open(self) -> OutboxStore:
         try:
-            return OutboxStore(self._path, limit_bytes=self._limit_bytes, new_epoch=_new_epoch())
+            return self._store_at_path()
         except (sqlite3.DatabaseError, StorageFailure) as error:
             if not _damaged(error):
                 raise
             return self._open_anew(str(error))
+
+    def _store_at_path(self) -> OutboxStore:
+        from agent.outbox.store import OutboxStore
+
+        return OutboxStore(self._path, limit_bytes=self._limit_bytes, new_epoch=_new_epoch())
 
     def _open_anew(self, why: str) -> OutboxStore:
         """Keep the damaged file for a look (one only, so that the disk cannot fill) and begin a new epoch."""
         self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        store = OutboxStore(self._path, limit_bytes=self._limit_bytes, new_epoch=_new_epoch())
+        store = self._store_at_path()
         message = f"The outbox was damaged and began anew; what waited in it is lost. {why}"
         with store.transaction():
             store.add([self._event("outbox.damaged", message)])
@@ -255,7 +278,10 @@ def _new_epoch() -> str:
 
 
 def _damaged(error: BaseException) -> bool:
-    return is_damage(error) or (isinstance(error, StorageFailure) and error.code == "outbox.damaged")
+    """Whether the file itself is damaged, as against busy, full or unreadable."""
+    if isinstance(error, sqlite3.DatabaseError):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+    return isinstance(error, StorageFailure) and error.code == "outbox.damaged"
 
 
 def _transact(store: OutboxStore, batch: list[_Work]) -> list[Any]:

@@ -17,11 +17,12 @@ import msgspec
 import sqlite_utils
 
 from agent.outbox.dropping import DROP_ORDER, TOMBSTONE, Tombstone, merge
+from agent.outbox.rows import Item, Row, State
 from shared import limits
 from shared.errors import StorageFailure, TooLarge
 from shared.wire.up import Dropped, encode_body
 
-__all__ = ["MIN_LIMIT_BYTES", "ROW_BYTES", "Item", "OutboxStore", "Row", "State", "is_damage"]
+__all__ = ["MIN_LIMIT_BYTES", "ROW_BYTES", "OutboxStore"]
 
 SCHEMA_VERSION = 1
 ROW_BYTES = 96
@@ -29,41 +30,6 @@ ROW_BYTES = 96
 MIN_LIMIT_BYTES = 16 * limits.KIB
 _ENVELOPE_BYTES = 512
 _VICTIMS_COUNT = 64
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be stored: its kind, when it was made, its encoded body."""
-
-    kind: str
-    created_s: float
-    body: bytes
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored message with its numbers."""
-
-    first_seq: int
-    seq: int
-    kind: str
-    created_s: float
-    body: bytes
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the outbox. `next_seq` is the number that the next message gets."""
-
-    epoch: str
-    next_seq: int = 1
-    watermark: int = 0
-    dropped_count: int = 0
-    pending_count: int = 0
-    pending_bytes: int = 0
-
-
-def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that the file itself is damaged, as against busy, full or unreadable."""
-    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
 class OutboxStore:

@@ -167,10 +167,23 @@ def test_posting_from_another_thread_reaches_the_disk_and_wakes_the_listener(tmp
 def test_what_cannot_be_stored_is_counted(tmp_path: Path) -> None:
     async def run() -> None:
         outbox = Outbox(tmp_path / "o.db", device_id="dev1", limit_bytes=1 << 20, clock=SystemClock())
+        await outbox.close()
         outbox.post(HEARTBEAT)
         assert outbox.lost_count == 1
         with pytest.raises(Unavailable):
             await outbox.put(HEARTBEAT)
+
+    asyncio.run(run())
+
+
+def test_what_is_posted_before_the_start_is_kept(tmp_path: Path) -> None:
+    async def run() -> None:
+        outbox = Outbox(tmp_path / "o.db", device_id="dev1", limit_bytes=1 << 20, clock=SystemClock())
+        outbox.post(event(1))
+        await outbox.start()
+        await outbox.put(event(2))
+        assert [message.seq for message in await everything(outbox)] == [1, 2]
+        await outbox.close()
 
     asyncio.run(run())
 

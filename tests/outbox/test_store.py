@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.outbox.store import MIN_LIMIT_BYTES, Item, OutboxStore
+from agent.outbox.rows import Item
+from agent.outbox.store import MIN_LIMIT_BYTES, OutboxStore
 from shared.errors import StorageFailure, TooLarge
 
 EPOCH = "0" * 15 + "1"

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.outbox.store import MIN_LIMIT_BYTES, Item, OutboxStore
+from agent.outbox.rows import Item
+from agent.outbox.store import MIN_LIMIT_BYTES, OutboxStore
 from shared.wire.up import Dropped, Envelope, decode_body
 
 EPOCH = "0" * 15 + "1"

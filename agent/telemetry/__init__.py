@@ -1,0 +1,1 @@
+"""What the device tells of itself: an inventory at start, a heartbeat every telemetry interval."""

@@ -1,0 +1,64 @@
+"""The heartbeat: how the device and its models do, every telemetry interval, with jitter so that fleets do not beat
+together. It goes into the outbox, where it is the first to give way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.outbox.outbox import Outbox
+from agent.telemetry.process import CpuMeter, disk_bytes, rss_bytes
+from shared import __version__
+from shared.clock import Clock
+from shared.wire.up import Heartbeat, ModelStatus
+
+__all__ = ["HeartbeatSource", "ModelsSource"]
+
+ModelsSource = Callable[[], list[ModelStatus]]
+"""The models as they stand; taking them starts a new interval of their counters."""
+_JITTER = 0.1
+
+
+class HeartbeatSource:
+    """Makes heartbeats and puts them into the outbox. `random` gives numbers in [0, 1)."""
+
+    def __init__(
+        self,
+        state: Path,
+        outbox: Outbox,
+        models: ModelsSource,
+        *,
+        clock: Clock,
+        interval_s: float,
+        random: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._models = models
+        self._clock = clock
+        self._interval_s = interval_s
+        self._random = random
+        self._began_s = clock.monotonic()
+        self._cpu = CpuMeter(clock)
+
+    def take(self) -> Heartbeat:
+        """A heartbeat of this moment."""
+        outbox = self._outbox.state
+        return Heartbeat(
+            agent_version=__version__,
+            uptime_s=int(self._clock.monotonic() - self._began_s),
+            rss_bytes=rss_bytes(),
+            cpu_percent=self._cpu.percent(),
+            disk_free_bytes=disk_bytes(self._state)[0],
+            outbox_count=outbox.pending_count,
+            outbox_dropped=outbox.dropped_count + self._outbox.lost_count,
+            models=self._models(),
+        )
+
+    async def run(self) -> None:
+        """Beat until cancelled; the first beat comes at once."""
+        while True:
+            self._outbox.post(self.take())
+            spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
+            await asyncio.sleep(self._interval_s * spread)
