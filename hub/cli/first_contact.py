@@ -17,14 +17,14 @@ _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 def fetch_ca(url: str, *, limit: int) -> bytes:
-    """The PEM at `/v1/ca`; errors `hub.unreachable`, `hub.answer_too_large`, `cli.ca_file`."""
+    """The PEM at `/v1/ca.pem`; errors `hub.unreachable`, `hub.answer_too_large`, `cli.ca_file`."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
             httpx.Client(verify=context, timeout=10.0, trust_env=False) as client,
-            client.stream("GET", f"{url}/v1/ca") as response,
+            client.stream("GET", f"{url}/v1/ca.pem") as response,
         ):
             data = b""
             for chunk in response.iter_bytes():

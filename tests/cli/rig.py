@@ -1,0 +1,111 @@
+"""A real hub on a real port for the command line, and the command line itself as a person runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from typer.testing import CliRunner
+
+from hub.api.server import HttpsServer
+from hub.cli.main import app
+from hub.provision import provision
+from hub.settings import HubSettings
+from hub.wiring import Hub, build_hub
+
+__all__ = ["RunningHub", "Skerry", "Said"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error on standard error, of a command with `--json`."""
+        found: dict[str, Any] = json.loads(self.err)["error"]
+        return found
+
+
+class RunningHub:
+    """A provisioned hub that answers HTTPS in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        port = self.socket.getsockname()[1]
+        settings = HubSettings(data_dir=str(folder), port=port)
+        made = provision(settings)
+        if made.admin_token_path is None:
+            raise RuntimeError("a new hub has made no administrator's token")
+        self.url = f"https://127.0.0.1:{port}"
+        self.admin_token = made.admin_token_path.read_text().strip()
+        self.hub: Hub = build_hub(settings)
+        self.ca = folder / "pki" / "hub-ca.crt"
+        self._server = HttpsServer(self.hub, self.socket)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.run()), name="hub")
+
+    def start(self) -> None:
+        """Answer from now on; connections wait in the listening socket until then."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the server and close the hub."""
+        self._server.stop()
+        self._thread.join(timeout=30)
+        self.hub.close()
+
+    def enrol(self, device_id: str, join_token: str, profile: str = "x86-gateway") -> None:
+        """Enrol a device as an agent does; its key is thrown away."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+        body = {"token": join_token, "csr_pem": pem, "profile": profile, "device_id": device_id}
+        with httpx.Client(verify=_context(self.ca), trust_env=False) as client:
+            client.post(f"{self.url}/v1/device/enrol", json=body).raise_for_status()
+
+
+def _context(ca: Path) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=str(ca))
+
+
+class Skerry:
+    """The command line with an environment of its own."""
+
+    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
+        self.environ = {"HOME": str(home), "XDG_CONFIG_HOME": "", "COLUMNS": "200", **environ}
+
+    def __call__(self, *words: str | Path, stdin: str | None = None, **environ: str) -> Said:
+        """Run `skerry WORDS`; further environment variables as keywords."""
+        arguments = [str(word) for word in words]
+        done = CliRunner().invoke(app, arguments, input=stdin, env={**self.environ, **environ}, catch_exceptions=False)
+        return Said(done.exit_code, done.stdout, done.stderr)
+
+    def json(self, *words: str | Path) -> Any:
+        """Run a command with `--json`; its result."""
+        said = self(*words, "--json")
+        if said.code != 0:
+            raise RuntimeError(f"skerry {' '.join(str(word) for word in words)} ended with {said.code}: {said.err}")
+        return said.json
