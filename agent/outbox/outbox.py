@@ -2,7 +2,8 @@
 
 Rules: nothing here blocks the event loop; what waits in the queue is written in one transaction (one fsync for many
 messages); a call that returned has its message on the disk. The queue to the thread is bounded: when it is full,
-`put` fails and `post` counts the loss. A damaged file is moved aside and a new epoch begins, told as an event. What is posted before `start` waits in the queue.
+`put` fails and `post` counts the loss. A damaged file is moved aside and a new epoch begins, told as an event. What
+is posted before `start` waits in the queue.
 
 The database is imported in the writer thread, because the agent serves predictions before it needs an outbox.
 """

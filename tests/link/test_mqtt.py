@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,12 +117,7 @@ async def test_nobody_there_is_unavailable(broker: Broker, tmp_path: Path) -> No
 async def test_a_peer_that_never_answers_is_given_up(broker: Broker, tmp_path: Path) -> None:
     store = broker.identity(tmp_path / "dev1", "dev1")
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server:
-        identity = msgspec.structs.replace(store.load(), mqtt_port=server.sockets[0].getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        identity = msgspec.structs.replace(store.load(), mqtt_port=silent.getsockname()[1])
         with pytest.raises(Unavailable):
             await MqttConnector(timeout_s=0.3, keepalive_s=30).connect(identity, store.credentials(), Inbox().receive)
