@@ -51,8 +51,11 @@ def find_server() -> str:
 class Broker:
     """One nats-server as a child process of this one."""
 
-    def __init__(self, config: BrokerConfig, secrets: BrokerSecrets, program: str | None = None) -> None:
+    def __init__(
+        self, config: BrokerConfig, secrets: BrokerSecrets, *, program: str | None = None, start_s: float = _START_S
+    ) -> None:
         self._asked = config
+        self._start_s = start_s
         self._config = _with_ports(config)
         self._secrets = secrets
         self._program = program or find_server()
@@ -76,14 +79,14 @@ class Broker:
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
-        """Keep the server running until cancelled; `broker.start` when it does not come up at first (30 s)."""
+        """Keep the server running until cancelled; `broker.start` when it does not come up within `start_s` at first."""
         durable.make_dir(self._config.directory)
         failures, first = 0, time.monotonic()
         while True:
             started = time.monotonic()
             await self._run_once()
             self.ready.clear()
-            if not self._started_once and time.monotonic() - first > _START_S:
+            if not self._started_once and time.monotonic() - first > self._start_s:
                 raise _not_started(self._config.directory)
             failures = 0 if self._started_once and time.monotonic() - started > _STEADY_S else failures + 1
             pause = _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1] if failures else _BACKOFF_S[0]
@@ -133,7 +136,7 @@ class Broker:
 
     async def _answers(self, process: asyncio.subprocess.Process) -> bool:
         """Whether the server greets within the deadline; it opens the NATS port last, after MQTT."""
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + self._start_s
         while process.returncode is None and time.monotonic() < deadline:
             if await _greets(self._config.nats_port):
                 return process.returncode is None

@@ -2,8 +2,9 @@
 
 Rules: the NATS listener is on the loopback only and takes the hub's two users only; the MQTT listener wants a client
 certificate of one of the hub's authorities, and every connection there is decided by the auth callout. The TLS
-handshake may take 20 s, because a fleet that comes back at once would otherwise be reset before its turn. Syncing to
-disk stays at the server's default: nobody trusts a PUBACK, devices keep a message until the hub's commit is confirmed.
+handshake may take 20 s and the callout 10 s, because a fleet that comes back at once would otherwise be reset before
+its turn. Syncing to disk stays at the server's default: nobody trusts a PUBACK, devices keep a message until the hub's
+commit is confirmed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class BrokerConfig:
 
 def render(config: BrokerConfig, *, server_name: str, issuer: str, hub_password: str, system_password: str) -> str:
     """The configuration file. `issuer` is the public key of the account that signs callout answers."""
-    store, log = config.directory / "jetstream", config.directory / "nats-server.log"
+    log = config.directory / "nats-server.log"
     host = f"[{config.mqtt_host}]" if ":" in config.mqtt_host else config.mqtt_host
     return f"""\
 server_name: {_quoted(server_name)}
@@ -44,7 +45,7 @@ log_file: {_quoted(log)}
 logfile_size_limit: 10485760
 logfile_max_num: 3
 jetstream {{
-  store_dir: {_quoted(store)}
+  store_dir: {_quoted(config.directory)}
   max_file_store: {config.store_bytes}
   max_memory_store: 67108864
 }}
@@ -69,7 +70,7 @@ accounts {{
 }}
 system_account: SYS
 authorization {{
-  timeout: 20
+  timeout: 10
   auth_callout {{
     issuer: {issuer}
     account: {ACCOUNT}

@@ -23,6 +23,7 @@ __all__ = ["ConnectionKicker", "ConnectionRegister"]
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 0.4
 _SECOND_LOOK_S = 1.0
+_KICK_S = 2.0
 _PAGE = 1024
 _SWEEP_S = 60.0
 
@@ -108,5 +109,6 @@ class ConnectionKicker:
             raise Unavailable("broker.connections", f"The broker's list of connections: {error}."[:300]) from error
 
     async def _kick(self, server_id: str, cid: int) -> None:
-        await self._system.publish(f"$SYS.REQ.SERVER.{server_id}.KICK", msgspec.json.encode({"cid": cid}))
-        await self._system.flush()
+        # As a request: the server ignores a kick that leaves it nowhere to answer.
+        answer = await self._system.ask(f"$SYS.REQ.SERVER.{server_id}.KICK", msgspec.json.encode({"cid": cid}), _KICK_S)
+        _LOG.debug("kicked connection %d: %s", cid, answer[:200])

@@ -27,6 +27,8 @@ __all__ = ["ConsumerSpec", "NatsLink", "Pulled", "Puller", "StreamSpec"]
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_S = 20.0
+# Short: a restarted broker lets devices in as soon as it listens, and asks a hub that must be there by then.
+_RECONNECT_S: Any = 0.1
 _PULL_S = 5.0
 _MAX_AT_ONCE = 64
 Handler = Callable[[bytes], Awaitable[bytes | None]]
@@ -85,7 +87,7 @@ class NatsLink:
                     name=name,
                     error_cb=failed,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=1,
+                    reconnect_time_wait=_RECONNECT_S,
                     connect_timeout=5,
                 )
         except (nats.errors.Error, OSError, TimeoutError) as error:

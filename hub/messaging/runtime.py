@@ -123,9 +123,9 @@ class MessagingRuntime:
             await hub.close()
 
     async def _serve_connected(self, secrets: BrokerSecrets, hub: NatsLink, system: NatsLink) -> None:
+        await hub.serve(_CALLOUT_SUBJECT, self._callout(secrets).answer)  # first: devices may be knocking already
         ingest = IngestLoop(hub, self._commit, self._settings.ingest)
         await ingest.prepare()
-        await hub.serve(_CALLOUT_SUBJECT, self._callout(secrets).answer)
         mqtt = self._mqtt()
         publisher = self._publisher = Publisher(mqtt, self._states)
         kicker = ConnectionKicker(system, self._register)

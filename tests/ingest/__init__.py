@@ -1,0 +1,1 @@
+"""The hub side of messages: sequencing, folding, the batch commit."""
