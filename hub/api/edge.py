@@ -18,13 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.api.errors import error_response
 from shared.errors import InternalError, InvalidInput, SkerryError, TooLarge
-from shared.limits import MAX_JSON_BODY_BYTES
+from shared.limits import MAX_JSON_BODY_BYTES, MIB
 
 __all__ = ["BodyLimits", "Edge"]
 
 BodyLimits = Mapping[tuple[str, str], int]
 """(method, path template) -> bytes."""
 
+_DISCARD_BYTES = 2 * MIB
+_DISCARD_S = 1.0
 _LOG = logging.getLogger("skerry.hub.api")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -80,6 +82,7 @@ class Edge:
         except Exception as error:
             if started:
                 raise
+            await body.discard_some()
             await error_response(_public(error, request_id), request_id)(scope, receive, send_with_headers)
 
 
@@ -114,6 +117,18 @@ class _Body:
             raise InvalidInput("request.malformed", "The Content-Length header is not a number.")
         if len(length) > 18 or int(length) > self._limit:
             raise self._too_large()
+
+    async def discard_some(self) -> None:
+        """Read on for a little, because an answer is lost when the connection closes on what was not read."""
+        left = _DISCARD_BYTES
+        try:
+            async with asyncio.timeout(_DISCARD_S):
+                while not self.finished and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self.finished = not message.get("more_body", False)
+        except TimeoutError:
+            return  # then the connection is closed as it is
 
     def _too_large(self) -> TooLarge:
         return TooLarge("request.too_large", f"The body is too large; at most {self._limit} bytes are accepted here.")
