@@ -1,0 +1,1 @@
+"""Over-the-air installation: from a signed assignment to a committed version, or safely back."""

@@ -1,0 +1,126 @@
+"""The journal of one model's installation: the one file that says where it stands. Written before anything is done.
+
+Rules: one struct, replaced as a whole and durably at every transition. What an older agent wrote stays readable;
+unknown fields are ignored, an unknown state means roll back, and so does a damaged file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from agent.ota import sealed
+from agent.ota.machine import Event, State, advance, parse_state
+from shared import limits
+from shared.errors import NotFound, StorageFailure, TooLarge
+from shared.wire.down import Assignment
+from shared.wire.types import Count, ModelName
+from shared.wire.up import InstallReport
+
+__all__ = ["Journal", "load", "save"]
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the installation of one model stands.
+
+    floor: the highest assignment counter ever accepted. envelope: the assignment in hand as received and verified.
+    slot: being installed. fallback: the slot to return to. attempt: failed attempts that were worth repeating.
+    restarts: in a row in this state. steps: transitions of this assignment. baked_s: seconds of probation passed.
+    reported: whether the hub's copy of the last transition was handed to the outbox.
+    """
+
+    schema_version: int = 1
+    model: ModelName
+    state: str = State.IDLE
+    previous: str = State.IDLE
+    event: str = ""
+    assignment: Assignment | None = None
+    envelope: bytes = b""
+    floor: Count = 0
+    slot: str = ""
+    fallback: str = ""
+    attempt: int = 0
+    restarts: int = 0
+    steps: int = 0
+    baked_s: float = 0.0
+    bytes_downloaded: Count = 0
+    reason_code: str = ""
+    reason: str = ""
+    reported: bool = True
+
+    @property
+    def at(self) -> State:
+        """The state; an unknown one reads as `rolling_back`."""
+        return parse_state(self.state)
+
+    def after(self, event: Event, reason_code: str = "", reason: str = "") -> Journal:
+        """The journal after `event`; a reason is kept until the next assignment, unless a new one replaces it."""
+        before, target = self.at, advance(self.at, event)
+        again = event is Event.RESTARTED and target is before
+        return msgspec.structs.replace(
+            self,
+            state=target.value,
+            previous=before.value,
+            event=event.value,
+            steps=self.steps + 1,
+            attempt=self.attempt + (event is Event.INTERRUPTED),
+            restarts=self.restarts + 1 if again else 0,
+            reason_code=reason_code or self.reason_code,
+            reason=(reason or self.reason)[: limits.MAX_REASON_CHARS],
+            reported=False,
+        )
+
+    def assigned(self, assignment: Assignment, envelope: bytes, active: str) -> Journal:
+        """The journal of a new installation; `active` is the slot to return to ("" on a first installation)."""
+        fresh = Journal(model=self.model, state=self.state, floor=max(self.floor, assignment.counter))
+        fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, fallback=active)
+        return fresh.after(Event.ASSIGNED)
+
+    def report(self, active_version: int | None) -> InstallReport | None:
+        """The last transition for the hub; None when there never was an assignment."""
+        if self.assignment is None:
+            return None
+        return InstallReport(
+            model=self.model,
+            version=self.assignment.version,
+            bundle_sha256=self.assignment.bundle_sha256,
+            assignment_counter=self.assignment.counter,
+            previous=self.previous,
+            state=self.at.value,
+            event=self.event,
+            reason_code=self.reason_code[:64],
+            reason=self.reason,
+            active_version=active_version,
+            attempt=self.attempt,
+            bytes_downloaded=self.bytes_downloaded,
+        )
+
+
+def load(path: Path, model: str) -> Journal:
+    """The journal in `path`; a fresh one when there is none; a damaged one becomes `rolling_back`."""
+    try:
+        journal = sealed.load(path, Journal, limit=limits.MAX_JOURNAL_BYTES)
+    except NotFound:
+        return Journal(model=model)
+    except (StorageFailure, TooLarge) as error:
+        return _unreadable(model, error.message)
+    if journal.model != model:
+        return _unreadable(model, f"The journal is of {journal.model}, not of {model}.")
+    return journal
+
+
+def save(path: Path, journal: Journal) -> None:
+    """Write the journal durably; error `storage.write`."""
+    sealed.save(path, journal)
+
+
+def _unreadable(model: str, message: str) -> Journal:
+    return Journal(
+        model=model,
+        state=State.ROLLING_BACK,
+        event=Event.RESTARTED,
+        reason_code="journal.damaged",
+        reason=message[: limits.MAX_REASON_CHARS],
+        reported=False,
+    )

@@ -1,0 +1,119 @@
+"""What the installer needs of the rest of the agent, as protocols, and the bundle of them that is handed around."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias, TypeVar
+
+from agent.ota.journal import Journal
+from agent.ota.probe import ProbeResult
+from agent.ota.settings import OtaSettings
+from agent.ota.worker_protocol import Request
+from agent.paths import AgentPaths
+from shared.clock import Clock
+from shared.errors import SkerryError
+from shared.profiles import Profile
+from shared.wire.up import Event, InstallReport
+
+__all__ = ["Context", "Host", "Loaded", "Message", "Probe", "Served", "Worker"]
+
+T = TypeVar("T")
+_LOG = logging.getLogger("agent.ota")
+Message: TypeAlias = InstallReport | Event
+"""What goes to the hub through the outbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Counts since the version became active. `errors` are failures of the model, not of the caller's input."""
+
+    requests: int
+    errors: int
+    latency_p99_us: int
+
+
+class Loaded(Protocol):
+    """A version in memory that does not serve yet."""
+
+    def close(self) -> None:
+        """Free it."""
+        ...
+
+
+class Host(Protocol):
+    """What serves predictions. `load` takes as long as it takes and runs in a thread; the others are immediate."""
+
+    def load(self, model: str, directory: Path) -> Loaded:
+        """The version unpacked in `directory`, in memory; raises `SkerryError`."""
+        ...
+
+    def swap(self, model: str, loaded: Loaded) -> None:
+        """Serve `loaded` from now on; requests under way end on the version before."""
+        ...
+
+    def unload(self, model: str) -> None:
+        """Serve nothing for this model."""
+        ...
+
+    def serving(self, model: str) -> Path | None:
+        """The folder of the version that serves; None when there is none."""
+        ...
+
+    def served(self, model: str) -> Served:
+        """What happened since the last swap."""
+        ...
+
+
+class Worker(Protocol):
+    """The child that does cryptography, network and unpacking (`agent.ota.worker_client`)."""
+
+    async def ask(self, request: Request, kind: type[T], timeout_s: float, progress: Callable[[int], None] = ...) -> T:
+        """Its reply, or its failure as a `SkerryError`."""
+        ...
+
+    async def close(self) -> None:
+        """End it; nothing that it leaves half done counts."""
+        ...
+
+
+class Probe(Protocol):
+    """What tries a version (`agent.ota.prober`)."""
+
+    async def probe(self, directory: Path) -> ProbeResult:
+        """What it found, if that is acceptable; else a `SkerryError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Everything that an installation works with.
+
+    busy: held by the one model that is in a costly state. observe: told after every durable write of a journal.
+    random: numbers in [0, 1). free_bytes: what the file system of a folder has left.
+    """
+
+    paths: AgentPaths
+    profile: Profile
+    settings: OtaSettings
+    host: Host
+    probe: Probe
+    open_worker: Callable[[], Worker]
+    report: Callable[[Message], None]
+    clock: Clock
+    random: Callable[[], float]
+    free_bytes: Callable[[Path], int]
+    observe: Callable[[Journal], None]
+    busy: asyncio.Lock
+
+    def queue(self, message: Message) -> bool:
+        """Hand a message to the outbox; whether it took it. What it does not take never stops an installation."""
+        try:
+            self.report(message)
+        except SkerryError as error:
+            _LOG.error("a message to the hub could not be queued: %s", error)
+            return False
+        return True

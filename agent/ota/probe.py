@@ -1,0 +1,121 @@
+"""Trying a new version in a child process before anything depends on it.
+
+`python -m agent.ota.probe`: one `ProbeOrder` on standard input, one `ProbeResult` on standard output. The child
+limits itself first (address space, processor time, open files, file size, no core dump), loads the slot, runs every
+signature of every file, the golden inputs, and one-sample predictions for the latency, and reads its own peak memory.
+A crash, a hang and an empty answer are results as well; the parent (`agent.ota.prober`) names them. The random bytes
+of a damaged model do crash the runtime now and then, which is why this is never done in the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from shared.errors import ErrorBody, SkerryError
+
+__all__ = ["MAX_RESULT_BYTES", "ProbeOrder", "ProbeResult", "main"]
+
+MAX_RESULT_BYTES = 64 * 1024
+_MAX_ORDER_BYTES = 16 * 1024
+_OPEN_FILES = 64
+_FILE_BYTES = 1024 * 1024
+
+
+class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What to try and the limits of the child. `address_space_bytes` 0: not limited (32-bit systems)."""
+
+    directory: str
+    threads: int
+    runs: int
+    cpu_s: int
+    address_space_bytes: int
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. `model_bytes`: growth of the peak resident memory by loading and running the model."""
+
+    error: ErrorBody | None = None
+    golden_passed: bool = False
+    golden_difference: float = 0.0
+    golden_tolerance: float = 0.0
+    latency_p50_us: int = 0
+    latency_p99_us: int = 0
+    model_bytes: int = 0
+    signatures: list[str] = []
+
+
+def _limit(order: ProbeOrder) -> None:
+    """Confine this process; none of it can be undone."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: order.cpu_s,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_FSIZE: _FILE_BYTES,
+    }
+    if order.address_space_bytes:
+        limits[resource.RLIMIT_AS] = order.address_space_bytes
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _try(order: ProbeOrder) -> ProbeResult:
+    import numpy as np
+
+    from shared.bundle.archive import read_manifest
+    from shared.runtime.model import LoadedModel
+
+    directory = Path(order.directory)
+    before = _peak_bytes()
+    model = LoadedModel.load(directory, read_manifest(directory), order.threads)
+    signatures = model.exercise()
+    golden = model.check_golden()
+    spec = model.manifest.input
+    sample = model.golden()[0][:1] if golden.rows else np.zeros((1, *spec.shape), spec.dtype)
+    times = sorted(_timed(model, sample) for _ in range(order.runs))
+    return ProbeResult(
+        golden_passed=golden.passed,
+        golden_difference=golden.max_difference,
+        golden_tolerance=golden.tolerance,
+        latency_p50_us=times[len(times) // 2],
+        latency_p99_us=times[min(len(times) - 1, len(times) * 99 // 100)],
+        model_bytes=max(0, _peak_bytes() - before),
+        signatures=signatures,
+    )
+
+
+def _timed(model: object, sample: object) -> int:
+    start = time.perf_counter_ns()
+    model.predict(sample)  # type: ignore[attr-defined]
+    return (time.perf_counter_ns() - start) // 1000
+
+
+def main() -> None:
+    """Try what standard input orders."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(_MAX_ORDER_BYTES), type=ProbeOrder)
+    os.nice(5)
+    _limit(order)
+    try:
+        result = _try(order)
+    except SkerryError as error:
+        result = ProbeResult(error=error.body())
+    except MemoryError:
+        result = ProbeResult(error=ErrorBody(code="probe.too_much_memory", message="The version ran out of memory."))
+    sys.stdout.buffer.write(msgspec.json.encode(result))
+    sys.stdout.buffer.flush()
+    os._exit(0)  # The runtime's own clean-up is not part of the trial.
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The start of the agent: what the journal says is taken up again, and something valid serves as soon as possible.
+
+Rules: a restart is an event and is journalled before the version is loaded, so that one that kills the agent is
+counted even then. A disk that cannot be written does not keep the agent from serving. The active slot is read in full
+before it is loaded; if it is not what was installed, another one is found.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from agent.ota import journal
+from agent.ota.installation import Installation
+from agent.ota.journal import Journal
+from agent.ota.machine import Event, State, accepts, is_exhausted
+from agent.ota.restore import candidates, restore, serve
+from agent.ota.threads import in_thread
+from shared import durable
+from shared.errors import NotFound, SkerryError, StorageFailure
+
+__all__ = ["mark_stable", "recover"]
+
+_LOG = logging.getLogger("agent.ota")
+
+
+async def recover(install: Installation) -> None:
+    """Take up where the journal stands and serve the active version; what is left to do is the driver's."""
+    await in_thread(_sweep, install)
+    await in_thread(install.load)
+    before = install.journal
+    if install.state is State.COMMITTED:
+        await _note(install, msgspec.structs.replace(before, restarts=before.restarts + 1))
+    elif install.state not in (State.IDLE, State.ROLLED_BACK):
+        await _note(install, before.after(Event.RESTARTED))
+        install.report()
+    if is_exhausted(install.state, install.journal.steps, install.journal.restarts) and _may_give_up(install):
+        reason = f"The agent restarted {install.journal.restarts} times in a row on this version."
+        await _note(install, install.journal.after(Event.EXHAUSTED, "install.crash_loop", reason))
+    if install.state is not State.ROLLING_BACK:
+        await _serve_active(install)
+
+
+async def mark_stable(install: Installation) -> None:
+    """The agent has run long enough, or ends in an orderly way: restarts before this are no crash loop."""
+    if install.journal.restarts:
+        await _note(install, msgspec.structs.replace(install.journal, restarts=0))
+
+
+def _may_give_up(install: Installation) -> bool:
+    """A committed version gives way only to another one."""
+    return install.state is not State.COMMITTED or install.previous() is not None
+
+
+async def _serve_active(install: Installation) -> None:
+    active = install.slots.active()
+    try:
+        if active is not None:
+            await serve(install, active)
+            return
+        if not candidates(install):
+            return
+        raise NotFound("slot.no_pointer", "The pointer to the active version is missing or damaged.")
+    except SkerryError as error:
+        install.tell(error.code, f"The active version cannot serve: {error.message}")
+        if accepts(install.state, Event.DAMAGED):
+            await _note(install, install.journal.after(Event.DAMAGED, error.code, error.message))
+            return
+    await _repair(install, active)
+
+
+async def _repair(install: Installation, damaged: str | None) -> None:
+    """Serve another version while the installation in hand goes on."""
+    try:
+        found = await restore(install, damaged or "")
+    except (SkerryError, OSError) as error:
+        _LOG.error("%s: no version could be restored: %s", install.model, error)
+        return
+    await _note(install, msgspec.structs.replace(install.journal, fallback=found or ""))
+
+
+async def _note(install: Installation, target: Journal) -> None:
+    """Write the journal; when that fails, go on with it in memory, because serving comes first."""
+    try:
+        await in_thread(journal.save, install.paths.journal, target)
+    except StorageFailure as error:
+        _LOG.error("%s: the journal cannot be written: %s", install.model, error)
+        install.journal = target
+        return
+    install.journal = target
+    install.context.observe(target)
+
+
+def _sweep(install: Installation) -> None:
+    try:
+        durable.sweep(install.paths.root)
+    except OSError as error:
+        _LOG.warning("%s: left-over files could not be removed: %s", install.model, error)

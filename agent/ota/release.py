@@ -1,0 +1,50 @@
+"""From an envelope to a decision: refresh the release metadata, open the assignment, compare the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tuf.api.metadata import TargetFile
+
+from agent.ota import assignment as rules
+from agent.ota.update_client import UpdateClient
+from agent.ota.worker_protocol import Checked
+from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, MAX_ASSIGNMENT_KEYS_BYTES, parse_assignment_keys
+from shared.errors import SkerryError, Untrusted
+from shared.wire.down import Assignment
+
+__all__ = ["decide"]
+
+
+def decide(client: UpdateClient, envelope: bytes, device_id: str, floors: Mapping[str, int]) -> Checked:
+    """Whether the assignment in `envelope` may be installed now.
+
+    Raises what makes it nobody's (`dsse.*`, `assignment.malformed|other_device|target|replayed`) and what keeps from
+    deciding (`trust.*`, `hub.*`). Returns with a `refusal` what is the hub's own but must not be installed
+    (`assignment.expired`, `release.*`).
+    """
+    client.refresh()
+    keys = parse_assignment_keys(client.target_bytes(ASSIGNMENT_KEYS_PATH, MAX_ASSIGNMENT_KEYS_BYTES))
+    assignment = rules.open_assignment(envelope, keys, device_id)
+    rules.check_counter(assignment, floors.get(assignment.model, 0))
+    try:
+        rules.check_fresh(assignment, client.now_s)
+        rules.check_release(assignment, _release(client, assignment))
+    except Untrusted as error:
+        return Checked(assignment=assignment, refusal=error.body())
+    return Checked(assignment=assignment)
+
+
+def _release(client: UpdateClient, assignment: Assignment) -> rules.Release | None:
+    """What the reviewers signed about the assigned target; metadata of that model's role may itself be refused."""
+    try:
+        info: TargetFile | None = client.target(assignment.target)
+    except Untrusted as error:
+        raise _unusable(error) from error
+    if info is None:
+        return None
+    return rules.Release(target=info.path, bytes=info.length, sha256=info.hashes.get("sha256", ""))
+
+
+def _unusable(error: SkerryError) -> Untrusted:
+    return Untrusted(f"release.{error.code.rpartition('.')[2]}", error.message, hint=error.hint)

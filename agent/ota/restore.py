@@ -1,0 +1,48 @@
+"""Making sure that a good version serves: at the start, and when an installation is given up.
+
+Rules: candidates are tried from the best to the last resort, and one counts only if every file is what was installed
+and it loads. The version in memory is exchanged before the pointer, so that a full or failing disk does not keep a
+bad version serving. Nothing is removed here.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from agent.ota.installation import Installation
+from agent.ota.threads import in_thread
+from shared.errors import SkerryError
+
+__all__ = ["candidates", "restore", "serve"]
+
+_LOG = logging.getLogger("agent.ota")
+
+
+def candidates(install: Installation, avoid: str = "") -> list[str]:
+    """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others."""
+    proven = [record.slot for record in install.slots.records() if record.proven]
+    active = install.slots.active()
+    wished = [install.journal.fallback, active if active in proven else None, *proven]
+    return [slot for slot in dict.fromkeys(wished) if slot and slot != avoid]
+
+
+async def serve(install: Installation, slot: str) -> None:
+    """Have the host serve `slot`, if it does not already; `slot.damaged`, `slot.missing`, and what loading raises."""
+    await in_thread(install.slots.verify, slot)
+    host, directory = install.context.host, install.slots.directory(slot)
+    if host.serving(install.model) != directory:
+        host.swap(install.model, await in_thread(host.load, install.model, directory))
+
+
+async def restore(install: Installation, avoid: str = "") -> str | None:
+    """Serve the best candidate and point at it; None when there is none that works. Error `storage.write`."""
+    for slot in candidates(install, avoid):
+        try:
+            await serve(install, slot)
+        except SkerryError as error:
+            _LOG.error("%s: slot %s cannot serve: %s", install.model, slot, error)
+            install.tell(error.code, f"Slot {slot} cannot serve: {error.message}")
+            continue
+        await in_thread(install.slots.activate, slot)
+        return slot
+    return None

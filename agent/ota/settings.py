@@ -1,0 +1,47 @@
+"""What may be tuned about installing; every value has a default that is right for a device in the field."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["OtaSettings"]
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=1000)]
+
+
+class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units are in the names.
+
+    retry_*: between attempts at a whole installation after a failure that may pass (hub away, disk full).
+    transfer_*: between attempts at one request within an installation. min_bytes_per_s: below this rate over
+    `rate_window_s` a transfer is aborted and resumed later. check_timeout_s, fetch_timeout_s, unpack_timeout_s: after
+    that the worker is killed. probe_*: limits of the child that tries a new version. stable_s: an agent that ran this
+    long is not in a crash loop. checkpoint_s: how often probation notes how far it got.
+    """
+
+    retry_base_s: Seconds = 5.0
+    retry_cap_s: Seconds = 900.0
+    max_attempts: Count = 30
+    transfer_retry_base_s: Seconds = 1.0
+    transfer_retry_cap_s: Seconds = 60.0
+    transfer_max_attempts: Count = 6
+    connect_timeout_s: Seconds = 10.0
+    read_timeout_s: Seconds = 30.0
+    min_bytes_per_s: Annotated[int, Meta(ge=1, le=1 << 30)] = 256
+    rate_window_s: Seconds = 60.0
+    metadata_timeout_s: Seconds = 60.0
+    check_timeout_s: Seconds = 300.0
+    fetch_timeout_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 86400.0
+    unpack_timeout_s: Seconds = 600.0
+    probe_timeout_s: Seconds = 60.0
+    probe_cpu_s: Annotated[int, Meta(ge=1, le=3600)] = 50
+    probe_runs: Count = 20
+    probation_tick_s: Seconds = 1.0
+    probation_min_requests: Count = 20
+    probation_max_error_percent: Annotated[int, Meta(ge=0, le=100)] = 5
+    checkpoint_s: Seconds = 60.0
+    stable_s: Seconds = 60.0

@@ -1,0 +1,315 @@
+"""The agent's TUF client: which releases are signed by whom it takes, and how new they are.
+
+The verifying is python-tuf's (`TrustedMetadataSet`: bytes in, trusted objects out); the loop around it is this one:
+- every file is bounded before it is parsed, and persisted durably only after it was verified;
+- a torn or missing local file is fetched again, and the floor (`agent.ota.floor`) still refuses anything older;
+- the trusted time is the latest of the clock, the floor's and a lower bound from outside (the certificate's notBefore),
+  so a clock that starts in 1970 neither blocks the device nor makes old metadata acceptable again.
+
+File names are TUF's unversioned ones (`root.json`, `timestamp.json`, …) with the bytes as received. One refresh per
+object; one object at a time per folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    EqualVersionNumberError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from agent.ota import sealed
+from agent.ota.floor import Floor, check, under_keys
+from shared import canonical, durable, limits
+from shared.clock import Clock
+from shared.errors import InvalidInput, NotFound, StorageFailure, TooLarge, Untrusted
+
+__all__ = ["Source", "UpdateClient"]
+
+T = TypeVar("T")
+_FLOOR = "rollback.floor"  # No role's file can have this name: those end in .json.
+_FIRST_ROOT = "root.first"
+_FLOOR_BYTES = 4 * limits.MIB
+_LARGEST = limits.MAX_TARGETS_BYTES
+_TIME_STEP_S = 3600.0
+_CODES: tuple[tuple[type[RepositoryError], str], ...] = (
+    (ExpiredMetadataError, "trust.expired"),
+    (BadVersionNumberError, "trust.rollback"),
+    (UnsignedMetadataError, "trust.unsigned"),
+    (LengthOrHashMismatchError, "trust.mismatch"),
+    (DeserializationError, "trust.malformed"),
+)
+
+
+class Source(Protocol):
+    """Where metadata and small target files come from."""
+
+    def get(self, path: str, limit: int) -> bytes:
+        """The file at `path` below the repository, at most `limit` bytes.
+
+        Raises `NotFound` when there is none, `TooLarge` above the limit, `Unavailable` for anything that may pass.
+        """
+        ...
+
+
+class UpdateClient:
+    """Verified release metadata, and the state that it leaves in `directory`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        source: Source,
+        clock: Clock,
+        *,
+        bootstrap: bytes | None = None,
+        not_before_s: float = 0.0,
+        targets_prefix: str = "targets/",
+    ) -> None:
+        """`bootstrap`: root metadata to start from when the folder has none that is whole."""
+        self._directory = directory
+        self._source = source
+        self._prefix = targets_prefix
+        durable.make_dir(directory)
+        durable.sweep(directory)
+        self._floor = self._saved = self._load_floor()
+        self.now_s = max(clock.now(), self._floor.verified_s, not_before_s)
+        self._set = self._start(bootstrap)
+        self._set.reference_time = datetime.fromtimestamp(self.now_s, UTC)
+        self._refreshed = False
+
+    def refresh(self) -> None:
+        """Bring root, timestamp, snapshot and targets up to date; errors `trust.*`, and those of the source."""
+        if self._refreshed:
+            return
+        self._update_root()
+        self._floor = under_keys(self._floor, _online_keys(self._set.root))
+        self._update_timestamp()
+        self._update_snapshot()
+        self._load_targets(Targets.type, Root.type)
+        self._raise_floor(verified_s=max(self._floor.verified_s, self.now_s))
+        self._refreshed = True
+
+    def target(self, path: str) -> TargetFile | None:
+        """What the most trusted role says of a target, delegations followed; None when no role has it."""
+        self.refresh()
+        to_visit, visited = [(Targets.type, Root.type)], set[str]()
+        while to_visit and len(visited) <= limits.MAX_DELEGATIONS_COUNT:
+            role, parent = to_visit.pop()
+            if role in visited:
+                continue
+            targets = self._load_targets(role, parent)
+            found = targets.targets.get(path)
+            if found is not None:
+                return found
+            visited.add(role)
+            children = []
+            if targets.delegations is not None:
+                for child, terminating in targets.delegations.get_roles_for_target(path):
+                    children.append((child, role))
+                    if terminating:
+                        to_visit = []
+                        break
+            to_visit.extend(reversed(children))
+        return None
+
+    def target_bytes(self, path: str, limit: int) -> bytes:
+        """The verified content of a small target, from the folder when it is unchanged; `trust.no_target`."""
+        info = self.target(path)
+        if info is None:
+            raise Untrusted("trust.no_target", f"The release metadata has no {path}.", retriable=True)
+        if info.length > limit:
+            raise TooLarge("trust.too_large", f"{path} has {info.length} bytes; at most {limit} are accepted.")
+        cached = self._directory / "targets" / quote(path, "")
+        try:
+            data = durable.read_file(cached, limit=limit)
+            _verified(lambda: info.verify_length_and_hashes(data))
+            return data
+        except (NotFound, TooLarge, StorageFailure, Untrusted):
+            fresh = self._source.get(self._prefix + self._target_url(info), info.length)
+            _verified(lambda: info.verify_length_and_hashes(fresh))
+            durable.make_dir(cached.parent)
+            durable.write_file(cached, fresh)
+            return fresh
+
+    def _target_url(self, info: TargetFile) -> str:
+        if not self._set.root.consistent_snapshot:
+            return quote(info.path)
+        digest = info.hashes.get("sha256") or next(iter(info.hashes.values()))
+        folder, slash, name = info.path.rpartition("/")
+        return quote(f"{folder}{slash}{digest}.{name}")
+
+    def _start(self, bootstrap: bytes | None) -> TrustedMetadataSet:
+        """Start from the newest root of this folder, else from the first one that was ever seen here, else `bootstrap`.
+
+        From an older one the chain of roots is walked again, and the floor refuses an end below where it was.
+        """
+        first = self._directory / _FIRST_ROOT
+        for data in (self._read_local(Root.type), _read(first), bootstrap):
+            if data is None:
+                continue
+            try:
+                trusted = _verified(partial(TrustedMetadataSet, _strict(data), EnvelopeType.METADATA))
+            except Untrusted:
+                continue  # Torn: the next candidate is older, never less trusted.
+            if not first.exists():
+                durable.write_file(first, data)
+            return trusted
+        raise Untrusted(
+            "trust.no_root",
+            "This device has no valid root of trust.",
+            hint="Enrol the device again, or put the root metadata from its signers in place.",
+        )
+
+    def _update_root(self) -> None:
+        first = self._set.root.version + 1
+        for version in range(first, first + limits.MAX_ROOT_ROTATIONS_COUNT):
+            try:
+                data = self._source.get(f"{version}.{Root.type}.json", limits.MAX_ROOT_BYTES)
+            except NotFound:
+                break
+            _verified(partial(self._set.update_root, _strict(data)))
+            self._write_local(Root.type, data)
+        check(Root.type, self._set.root.version, self._floor.root)
+        self._raise_floor(root=self._set.root.version)
+
+    def _update_timestamp(self) -> None:
+        self._load_local(Timestamp.type, lambda data: self._set.update_timestamp(data))
+        data = self._source.get(f"{Timestamp.type}.json", limits.MAX_TIMESTAMP_BYTES)
+        unchanged = False
+        try:
+            _verified(lambda: self._set.update_timestamp(_strict(data)))
+        except EqualVersionNumberError:
+            unchanged = True
+        version, snapshot = self._set.timestamp.version, self._set.timestamp.snapshot_meta.version
+        check(Timestamp.type, version, self._floor.timestamp)
+        check(Snapshot.type, snapshot, self._floor.snapshot)
+        self._raise_floor(timestamp=version, snapshot=snapshot)
+        if not unchanged:
+            self._write_local(Timestamp.type, data)
+
+    def _update_snapshot(self) -> None:
+        if not self._load_local(Snapshot.type, lambda data: self._set.update_snapshot(data, trusted=True)):
+            meta = self._set.timestamp.snapshot_meta
+            data = self._get_metadata(Snapshot.type, meta.version, meta.length or limits.MAX_SNAPSHOT_BYTES)
+            _verified(lambda: self._set.update_snapshot(_strict(data)))
+            self._check_meta()
+            self._write_local(Snapshot.type, data)
+        self._check_meta()
+        self._raise_floor(meta={name: info.version for name, info in self._set.snapshot.meta.items()})
+
+    def _check_meta(self) -> None:
+        """No role that was verified before may be older now, or be gone."""
+        meta = self._set.snapshot.meta
+        for name, least in self._floor.meta.items():
+            check(name, meta[name].version if name in meta else 0, least)
+
+    def _load_targets(self, role: str, parent: str) -> Targets:
+        if self._set.contains(role, parent):
+            trusted = self._set[role]
+            if not isinstance(trusted, Targets):
+                raise Untrusted("trust.refused", f"The role {role!r:.80} is not a targets role.")
+            return trusted
+        try:
+            local = self._read_local(role)
+            if local is not None:
+                return _verified(lambda: self._set.update_delegated_targets(_strict(local), role, parent))
+        except Untrusted:
+            pass  # An older or damaged copy: the newest is fetched, and refused if that is not right either.
+        meta = self._set.snapshot.meta.get(f"{role}.json")
+        if meta is None:
+            raise Untrusted("trust.refused", f"The role {role!r:.80} is delegated to but not in the snapshot.")
+        data = self._get_metadata(role, meta.version, meta.length or limits.MAX_TARGETS_BYTES)
+        loaded = _verified(lambda: self._set.update_delegated_targets(_strict(data), role, parent))
+        self._write_local(role, data)
+        return loaded
+
+    def _get_metadata(self, role: str, version: int, limit: int) -> bytes:
+        name = quote(role, "")
+        versioned = f"{version}.{name}.json" if self._set.root.consistent_snapshot else f"{name}.json"
+        try:
+            return self._source.get(versioned, min(limit, _LARGEST))
+        except NotFound as error:
+            raise Untrusted(
+                "trust.missing", f"The repository lacks {versioned}, which its own metadata names.", retriable=True
+            ) from error
+
+    def _load_local(self, role: str, update: Callable[[bytes], object]) -> bool:
+        """Load the local copy; whether it is also the valid final one. A bad copy only means that it is fetched."""
+        data = self._read_local(role)
+        if data is None:
+            return False
+        try:
+            _verified(lambda: update(_strict(data)))
+        except Untrusted:
+            return False
+        return True
+
+    def _read_local(self, role: str) -> bytes | None:
+        return _read(self._directory / f"{quote(role, '')}.json")
+
+    def _write_local(self, role: str, data: bytes) -> None:
+        durable.write_file(self._directory / f"{quote(role, '')}.json", data)
+
+    def _load_floor(self) -> Floor:
+        try:
+            return sealed.load(self._directory / _FLOOR, Floor, limit=_FLOOR_BYTES)
+        except (NotFound, TooLarge, StorageFailure):
+            return Floor()
+
+    def _raise_floor(self, **fields: object) -> None:
+        """Note what was just verified; the time alone is written at most once an hour."""
+        self._floor = msgspec.structs.replace(self._floor, **fields)
+        timeless = msgspec.structs.replace(self._floor, verified_s=self._saved.verified_s)
+        if timeless != self._saved or self._floor.verified_s >= self._saved.verified_s + _TIME_STEP_S:
+            sealed.save(self._directory / _FLOOR, self._floor)
+            self._saved = self._floor
+
+
+def _verified(step: Callable[[], T]) -> T:
+    """What `step` returns, with python-tuf's refusals as `Untrusted` (`trust.*`)."""
+    try:
+        return step()
+    except EqualVersionNumberError:
+        raise
+    except RepositoryError as error:
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), "trust.refused")
+        raise Untrusted(code, f"The release metadata is refused: {error}."[:300], retriable=True) from error
+
+
+def _read(path: Path) -> bytes | None:
+    """The file, or None when it is missing or unreadable: what cannot be read is fetched again."""
+    try:
+        return durable.read_file(path, limit=_LARGEST)
+    except (NotFound, TooLarge, StorageFailure):
+        return None
+
+
+def _strict(data: bytes) -> bytes:
+    """The same bytes, if they are JSON without duplicate keys or non-numbers; error `trust.malformed`."""
+    try:
+        canonical.loads(data, limit=_LARGEST, what="metadata")
+    except InvalidInput as error:
+        raise Untrusted("trust.malformed", error.message, retriable=True) from error
+    return data
+
+
+def _online_keys(root: Root) -> str:
+    """A digest of who may sign timestamp and snapshot under this root."""
+    roles = (root.roles[Timestamp.type], root.roles[Snapshot.type])
+    return hashlib.sha256(canonical.dumps([sorted(role.keyids) for role in roles])).hexdigest()
