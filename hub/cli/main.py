@@ -8,6 +8,7 @@ from hub.cli import (
     audit,
     completion,
     config_commands,
+    deploy,
     devices,
     enrolment,
     models,
@@ -19,7 +20,7 @@ from hub.cli import (
 
 __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
-GROUPS = (devices, models, versions, tokens, audit, profiles, config_commands)
+GROUPS = (devices, models, versions, deploy, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
 EXTENSIONS = (enrolment, registering)
 """Modules that add commands to the group of another, by being imported."""
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for group in GROUPS:
     app.add_typer(group.app)
+deploy.add_deploy(app)
 completion.add_completion(app)
 
 

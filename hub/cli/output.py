@@ -83,7 +83,10 @@ class Output:
         console = _console(to_errors=False)
         for view in views:
             made = view() if callable(view) else view
-            console.print(plain(made) if isinstance(made, str) else made)
+            if isinstance(made, str):
+                console.print(plain(made), soft_wrap=True)  # a line may be for copying: never cut it
+            else:
+                console.print(made)
 
     def rows(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
         """Print a list: as JSON, as a table, or the sentence `empty` when there is nothing."""
@@ -93,11 +96,11 @@ class Output:
     def note(self, text: str) -> None:
         """Tell people what happens; silent with `--json`."""
         if not self.as_json:
-            _console(to_errors=True).print(plain(text))
+            _console(to_errors=True).print(plain(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Tell people what they should look at; on standard error, with `--json` too."""
-        _console(to_errors=True).print(f"Warning: {plain(text)}", style="yellow")
+        _console(to_errors=True).print(f"Warning: {plain(text)}", style="yellow", soft_wrap=True)
 
     def error(self, error: SkerryError) -> int:
         """Print an error and return the exit code of its family."""
@@ -106,11 +109,15 @@ class Output:
             print(json.dumps(body, indent=2, ensure_ascii=not _speaks_utf8()), file=sys.stderr)
         else:
             console = _console(to_errors=True)
-            console.print(f"Error: {plain(error.message)}", style="bold red")
+            console.print(f"Error: {plain(error.message)}", style="bold red", soft_wrap=True)
             if error.hint:
-                console.print(plain(error.hint))
+                console.print(plain(error.hint), soft_wrap=True)
             request = error.detail.get("request_id")
-            console.print(f"[{plain(error.code)}]" + (f" request {plain(request)}" if request else ""), style="dim")
+            console.print(
+                f"[{plain(error.code)}]" + (f" request {plain(request)}" if request else ""),
+                style="dim",
+                soft_wrap=True,
+            )
         return EXIT_CODES.get(error.family, 1)
 
     @contextmanager

@@ -16,13 +16,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from securesystemslib.signer import CryptoSigner
 from typer.testing import CliRunner
 
 from hub.api.server import HttpsServer
 from hub.cli.main import app
 from hub.provision import provision
 from hub.settings import HubSettings
+from hub.trust import metadata
 from hub.wiring import Hub, build_hub
+from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys
 
 __all__ = ["RunningHub", "Skerry", "Said"]
 
@@ -65,7 +68,8 @@ class RunningHub:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.run()), name="hub")
 
     def start(self) -> None:
-        """Answer from now on; connections wait in the listening socket until then."""
+        """Initialise trust and answer from now on; connections wait in the listening socket until then."""
+        self.initialise_trust()
         self._thread.start()
 
     def stop(self) -> None:
@@ -73,6 +77,34 @@ class RunningHub:
         self._server.stop()
         self._thread.join(timeout=30)
         self.hub.close()
+
+    def initialise_trust(self) -> None:
+        """What `skerry trust init` does, with one offline key."""
+        root_key = CryptoSigner.generate_ed25519()
+        trust, expires_s = self.hub.trust, self.hub.clock.now() + 86_400
+        online = trust.online_keys()
+        quorum = metadata.Quorum((root_key.public_key,), 1)
+        files = {ASSIGNMENT_KEYS_PATH: build_assignment_keys([online.assignment])}
+        root = metadata.build_root(quorum, quorum, online.online, version=1, expires_s=expires_s)
+        targets = metadata.build_targets(files, {}, version=1, expires_s=expires_s)
+        trust.bootstrap(metadata.sign(root, root_key), metadata.sign(targets, root_key), files, actor="rig")
+        self._root_key = root_key
+
+    def appoint(self, model: str) -> None:
+        """Delegate a model to one reviewer."""
+        self.reviewer = CryptoSigner.generate_ed25519()
+        quorum = metadata.Quorum((self.reviewer.public_key,), 1)
+        current = self.hub.trust.current("targets")
+        if current is None:
+            raise RuntimeError("trust is not initialised")
+        data = metadata.revise_targets(current, models={model: quorum}, expires_s=self.hub.clock.now() + 86_400)
+        self.hub.trust.propose("targets", metadata.sign(data, self._root_key), "rig")
+
+    def approve(self, model: str, version: int) -> None:
+        """Stage and sign a gated version."""
+        staged = self.hub.trust.stage_release(model, version, "rig")
+        signature = metadata.make_signature(staged.data, self.reviewer)
+        self.hub.trust.add_signature(staged.role, staged.version, signature.keyid, signature.signature, "rig")
 
     def enrol(self, device_id: str, join_token: str, profile: str = "x86-gateway") -> None:
         """Enrol a device as an agent does; its key is thrown away."""
