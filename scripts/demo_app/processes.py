@@ -61,7 +61,7 @@ class Children:
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
         """Start `command`; its output goes to `<logs>/<name>.log`."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        with (self._logs / f"{name}.log").open("ab") as log:
+        with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 list(command),
                 env={**os.environ, **env},
@@ -72,11 +72,15 @@ class Children:
                 preexec_fn=_die_with_parent,
             )
 
+    def log(self, name: str) -> Path:
+        """The log file of a child."""
+        return self._logs / f"{name}.log"
+
     def check(self) -> None:
         """`DemoFailed` if a child has ended by itself, with the last lines of its log."""
         for name, child in self._running.items():
             if child.poll() is not None:
-                lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()[-15:]
+                lines = self.log(name).read_text(errors="replace").splitlines()[-15:]
                 raise DemoFailed(f"{name} ended with code {child.returncode}:\n" + "\n".join(lines))
 
     def wait(self) -> None:

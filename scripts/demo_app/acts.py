@@ -1,0 +1,223 @@
+"""The acts of the demo, in order. Each leaves its figures in `stage.facts`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.demo_app.predictions import Application, SteadyLoad
+from scripts.demo_app.processes import DemoFailed, wait_until
+from scripts.demo_app.stage import Stage
+from scripts.demo_app.train import Parts, gate_policy, train, write_broken_bundle, write_held_out, write_parts
+from shared import canonical
+
+__all__ = ["ACTS", "Act"]
+
+_ROOT_KEYS = ("root-1", "root-2", "root-3")
+_REVIEWERS = ("alice", "bob", "carol")
+_IMAGES = 300
+
+
+class Act:
+    """A title, a sentence, and what happens."""
+
+    def __init__(self, title: str, text: str, play: object) -> None:
+        self.title, self.text = title, text
+        self._play = play
+
+    def run(self, stage: Stage) -> None:
+        """Play it."""
+        stage.screen.act(self.title, self.text)
+        if not callable(self._play):
+            raise DemoFailed(f"{self.title} cannot be played.")
+        self._play(stage)
+
+
+def _hub_and_people(stage: Stage) -> None:
+    with stage.screen.step("starting the hub: HTTPS, SQLite, file blobs, message broker"):
+        stage.start_hub()
+    with stage.screen.step("six people make a key each: three hold the root, three review models"):
+        for name in (*_ROOT_KEYS, *_REVIEWERS):
+            stage.skerry("keys", "create", name, "--dir", str(stage.keys), show=name == _ROOT_KEYS[0])
+    with stage.screen.step("two of three root keys sign who may say what; the hub holds none of them"):
+        stage.skerry(
+            "trust", "init", "--threshold", "2", *_options("--root-key", [_key(stage, n) for n in _ROOT_KEYS[:2]]),
+            "--root-key", _public(stage, _ROOT_KEYS[2]), "--out", str(stage.keys / "root.json"),
+        )  # fmt: skip
+    gate = stage.folder / "gate.json"
+    gate.write_bytes(canonical.dumps(gate_policy(stage.data)))
+    with stage.screen.step("a model needs two signatures of three reviewers"):
+        stage.skerry(
+            "models", "create", stage.model, "--gate", str(gate), "--probation", "2s", "--threshold", "2",
+            *_options("--reviewer", [_public(stage, n) for n in _REVIEWERS]),
+            *_options("--sign-with", [_key(stage, n) for n in _ROOT_KEYS[:2]]),
+        )  # fmt: skip
+
+
+def _enrol(stage: Stage) -> None:
+    stage.add_devices()
+    for device in stage.devices:
+        first = device is stage.devices[0]
+        with stage.screen.step(f"{device.name} ({device.profile}): key made there, certificate from the hub"):
+            made = stage.skerry(
+                "devices", "token", "--device", device.name, "--profile", device.profile,
+                "--root", str(stage.keys / "root.json"), show=first,
+            )  # fmt: skip
+            stage.agent(
+                "enrol", made["join"], "--profile", device.profile, "--state", str(device.state), show=first
+            )
+            stage.start_agent(device)
+    with stage.screen.step("every device is connected over mutual TLS"):
+        wait_until(lambda: _online(stage) == len(stage.devices), what="all devices to report", timeout_s=60)
+
+
+def _first_version(stage: Stage) -> None:
+    with stage.screen.step(f"training on a tenth of the real data ({stage.data.title}), quantising to int8"):
+        parts = train(stage.data, share=0.1, seed=1)
+    write_held_out(stage.data, stage.folder / "held-out.npz")
+    _release(stage, parts, 1)
+    _deploy(stage, 1)
+    _measure(stage, 1)
+
+
+def _second_version(stage: Stage) -> None:
+    with stage.screen.step("training on all of the data, quantising to int8"):
+        parts = train(stage.data, share=1.0, seed=2)
+    _release(stage, parts, 2)
+    loads = _steady_load(stage)
+    try:
+        _deploy(stage, 2)
+        _third_version(stage, parts)
+    finally:
+        for load in loads:
+            load.stop()
+    _judge_load(stage, loads)
+    _measure(stage, 2)
+
+
+def _third_version(stage: Stage, parts: Parts) -> None:
+    stage.screen.act("A broken version", "Version 3's own test vectors do not match its model. The devices find out.")
+    bundle = stage.folder / "v3.bundle"
+    write_broken_bundle(parts, stage.data, bundle, version=3)
+    stage.skerry("versions", "register", stage.model, "--bundle", str(bundle))
+    _gate_and_sign(stage, 3, show=False)
+    _send(stage, 3)
+    with stage.screen.step("every device tries it in a child process, refuses it, and says why"):
+        rows = stage.wait_for_installs(3, {"rolled_back"})
+    columns = ("device", "serves", "refused", "reason at the hub")
+    stage.screen.table(
+        "Version 3",
+        columns,
+        [(d.name, str(r["version"]), r["reason_code"], r["reason"]) for d, r in zip(stage.devices, rows, strict=True)],
+    )
+    wrong = [row for row in rows if row["version"] != 2 or row["reason_code"] != "probe.golden_mismatch"]
+    if wrong:
+        raise DemoFailed(f"Not every device refused version 3 as it should: {wrong}")
+    stage.facts["refused"] = {d.name: r["reason_code"] for d, r in zip(stage.devices, rows, strict=True)}
+
+
+def _release(stage: Stage, parts: Parts, version: int) -> None:
+    options = write_parts(parts, stage.data, stage.folder / f"v{version}", version=version)
+    with stage.screen.step(f"version {version} becomes a bundle in the registry"):
+        stage.skerry("versions", "register", stage.model, "--version", str(version), *options, show=version == 1)
+    _gate_and_sign(stage, version, show=version == 1)
+
+
+def _gate_and_sign(stage: Stage, version: int, *, show: bool) -> None:
+    with stage.screen.step("the hub evaluates it on held-out data, against the model's gate"):
+        held_out = str(stage.folder / "held-out.npz")
+        result = stage.skerry("versions", "gate", stage.model, str(version), held_out, show=show)
+    stage.screen.fact(f"gate passed, accuracy [bold]{result['metrics']['accuracy']:.3f}[/]")
+    with stage.screen.step("two reviewers look at it and sign: that is the approval"):
+        for name in _REVIEWERS[:2]:
+            stage.skerry(
+                "versions", "sign", stage.model, str(version), "--key", _key(stage, name),
+                "--root", str(stage.keys / "root.json"), "--yes", show=show,
+            )  # fmt: skip
+
+
+def _send(stage: Stage, version: int) -> None:
+    deployment = stage.skerry("deploy", stage.model, str(version), "--filter", "all", "--yes")
+    if deployment["devices"] != len(stage.devices):
+        raise DemoFailed(f"Version {version} went to {deployment['devices']} devices: {deployment}")
+
+
+def _deploy(stage: Stage, version: int) -> None:
+    _send(stage, version)
+    with stage.screen.step(f"five devices download, verify, probe, switch and watch version {version}"):
+        stage.wait_for_installs(version, {"committed"})
+    stage.skerry("versions", "promote", stage.model, str(version), "--reason", "demo", show=False)
+
+
+def _steady_load(stage: Stage) -> list[SteadyLoad]:
+    loads = [SteadyLoad(Application(d.socket, stage.model, stage.data), stage.data) for d in stage.devices]
+    for load in loads:
+        load.start()
+    stage.screen.fact("from now on an application on every device keeps asking")
+    return loads
+
+
+def _judge_load(stage: Stage, loads: Sequence[SteadyLoad]) -> None:
+    failures = [text for load in loads for text in load.failures]
+    answers = {version: sum(load.answers.get(version, 0) for load in loads) for version in ("1", "2", "3")}
+    stage.facts["requests_while_switching"] = {"answers": answers, "failures": len(failures)}
+    stage.screen.fact(
+        f"requests while versions changed: [bold]{sum(answers.values())}[/] answered "
+        f"({answers['1']} by version 1, {answers['2']} by 2, {answers['3']} by 3), [bold]{len(failures)}[/] failed"
+    )
+    if failures or answers["3"] or not answers["2"]:
+        raise DemoFailed(f"Requests failed or were answered by the wrong version: {failures[:5]} {answers}")
+
+
+def _measure(stage: Stage, version: int) -> None:
+    rows, facts = [], {}
+    with stage.screen.step(f"asking each device about {_IMAGES} held-out images over its local API"):
+        for device in stage.devices:
+            application = Application(device.socket, stage.model, stage.data)
+            found = application.measure(stage.data, _IMAGES)
+            application.close()
+            if found.version != str(version):
+                raise DemoFailed(f"{device.name} answered with version {found.version}, not {version}.")
+            facts[device.name] = {"accuracy": found.accuracy, "p50_ms": found.p50_ms, "p99_ms": found.p99_ms}
+            rows.append(
+                (device.name, device.profile, found.version, f"{found.accuracy:.3f}",
+                 f"{found.p50_ms:.2f} ms", f"{found.p99_ms:.2f} ms")
+            )  # fmt: skip
+    stage.screen.table(
+        f"Version {version} on the devices", ("device", "profile", "version", "accuracy", "p50", "p99"), rows
+    )
+    stage.facts[f"version_{version}"] = facts
+
+
+def _status(stage: Stage) -> None:
+    status = stage.skerry("status")
+    stage.facts["status"] = status
+    verified = stage.skerry("audit", "verify")
+    stage.facts["audit"] = verified
+    stage.screen.fact(f"the audit log's hash chain holds over [bold]{verified.get('entries', '?')}[/] entries")
+
+
+def _online(stage: Stage) -> int:
+    stage.children.check()
+    return int(stage.skerry("status", show=False)["devices"]["online"])
+
+
+def _key(stage: Stage, name: str) -> str:
+    return str(stage.keys / f"{name}.key")
+
+
+def _public(stage: Stage, name: str) -> str:
+    return str(stage.keys / f"{name}.pub")
+
+
+def _options(flag: str, values: Sequence[str | Path]) -> list[str]:
+    return [word for value in values for word in (flag, str(value))]
+
+
+ACTS = (
+    Act("The hub and its people", "Who may approve is decided by keys that the hub never sees.", _hub_and_people),
+    Act("Five devices join", "A one-time string, a key that never leaves the device, a certificate.", _enrol),
+    Act("The first version", "Registered, gated, signed by two people, deployed, serving.", _first_version),
+    Act("A better version, under load", "The same road, while applications keep asking.", _second_version),
+    Act("The fleet, seen from the hub", "What an operator looks at.", _status),
+)

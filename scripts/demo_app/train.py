@@ -1,0 +1,121 @@
+"""Train, quantise and bundle the demo's models: a dense extractor in int8 and a trainable float head, no TensorFlow.
+
+Three versions: the first saw little data, the second all of it, the third is broken on purpose: the golden outputs in
+its bundle are not what its model computes, as when weights and tests of different trainings are packed together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.modelkit import dense_relu, quantise_int8, softmax_head
+from scripts.demo_app.data import DataSet
+from shared import canonical
+from shared.bundle.build import build_bundle
+from shared.bundle.manifest import TensorSpec
+
+__all__ = ["Parts", "gate_policy", "train", "write_broken_bundle", "write_held_out", "write_parts"]
+
+_GOLDEN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The files that `skerry versions register` takes."""
+
+    extractor: bytes
+    head: bytes
+    weights: dict[str, NDArray[np.float32]]
+
+
+def train(data: DataSet, *, share: float, seed: int) -> Parts:
+    """Train on the first `share` of the training images, then quantise the extractor."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    small = data.name == "digits"
+    hidden, epochs = ((128, 64), 40) if small else ((128, 64), 4)
+    count = int(len(data.train_x) * share)
+    x = (data.train_x[:count] / data.peak).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        network = MLPClassifier(hidden, max_iter=epochs, batch_size=min(128, count), random_state=seed)
+        network.fit(x, data.train_y[:count])
+    layers = list(zip(network.coefs_[:-1], network.intercepts_[:-1], strict=True))
+    weights = {
+        "w": np.ascontiguousarray(network.coefs_[-1].T, np.float32),
+        "b": np.ascontiguousarray(network.intercepts_[-1], np.float32),
+    }
+    return Parts(
+        quantise_int8(dense_relu(layers), x[:200]), softmax_head(hidden[-1], len(data.labels)), weights
+    )
+
+
+def write_parts(parts: Parts, data: DataSet, folder: Path, *, version: int) -> list[str]:
+    """Write the files of one version to `folder`; returns the options for `skerry versions register`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "extractor.tflite").write_bytes(parts.extractor)
+    (folder / "head.tflite").write_bytes(parts.head)
+    np.savez(folder / "weights.npz", **parts.weights)  # type: ignore[arg-type]
+    (folder / "preprocessing.json").write_bytes(canonical.dumps(_preprocessing(data)))
+    (folder / "labels.txt").write_text("\n".join(data.labels) + "\n")
+    np.save(folder / "golden.npy", data.test_x[:_GOLDEN])
+    (folder / "card.md").write_text(_card(data, version))
+    return [
+        *("--extractor", str(folder / "extractor.tflite")),
+        *("--head", str(folder / "head.tflite")),
+        *("--weights", str(folder / "weights.npz")),
+        *("--preprocessing", str(folder / "preprocessing.json")),
+        *("--labels", str(folder / "labels.txt")),
+        *("--golden", str(folder / "golden.npy")),
+        *("--card", str(folder / "card.md")),
+        *("--input", f"x:uint8:{data.test_x.shape[1]}"),
+        *("--lineage-data-name", data.title),
+    ]
+
+
+def write_broken_bundle(parts: Parts, data: DataSet, path: Path, *, version: int) -> None:
+    """A whole bundle whose golden outputs are those of another model: right for the gate's metrics, wrong on devices."""
+    wrong = np.eye(len(data.labels), dtype=np.float32)[(data.test_y[:_GOLDEN] + 1) % len(data.labels)]
+    build_bundle(
+        path,
+        model=data.name,
+        version=version,
+        extractor=parts.extractor,
+        head=parts.head,
+        weights=parts.weights,
+        input=TensorSpec(name="x", dtype="uint8", shape=[data.test_x.shape[1]]),
+        output=TensorSpec(name="probs", dtype="float32", shape=[len(data.labels)]),
+        preprocessing=_preprocessing(data),
+        labels=data.labels,
+        golden_inputs=data.test_x[:_GOLDEN],
+        golden_outputs=wrong,
+        card=_card(data, version),
+    )
+
+
+def write_held_out(data: DataSet, path: Path) -> None:
+    """The held-out images and labels as the gate reads them: an .npz with `x` and `y`."""
+    np.savez_compressed(path, x=data.test_x[:2000], y=data.test_y[:2000])
+
+
+def gate_policy(data: DataSet) -> dict[str, Any]:
+    """What a version must reach before anyone may sign it."""
+    return {"checks": [{"metric": "accuracy", "op": ">=", "value": 0.85 if data.name == "digits" else 0.75}]}
+
+
+def _preprocessing(data: DataSet) -> list[dict[str, Any]]:
+    return [{"op": "cast", "dtype": "float32"}, {"op": "scale", "factor": 1 / data.peak}]
+
+
+def _card(data: DataSet, version: int) -> str:
+    return (
+        f"# {data.name} {version}\n\n{data.title}. Dense network, int8 extractor, float head.\n"
+        "Intended use: the demo. Not for anything that matters.\n"
+    )
