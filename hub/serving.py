@@ -23,7 +23,11 @@ _HOUR_S = 3600.0
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
     """Singleton work: one hub of several does it (`hub.scheduler`)."""
     every_s = min(hub.settings.trust.refresh_s, _MINUTE_S)
-    return [PeriodicTask("trust", every_s, lambda: hub.trust.refresh_online(hub.clock.now()))]
+    return [
+        PeriodicTask("trust", every_s, lambda: hub.trust.refresh_online(hub.clock.now())),
+        PeriodicTask("assignments", _HOUR_S, hub.assignments.reissue_expiring),
+        PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),
+    ]
 
 
 async def _renew_leaves(server: HttpsServer) -> None:

@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-__all__ = ["CertificateSettings", "EnrolmentSettings", "HubSettings", "NatsSettings", "TrustSettings"]
+__all__ = [
+    "CertificateSettings",
+    "EnrolmentSettings",
+    "GateSettings",
+    "HubSettings",
+    "NatsSettings",
+    "RetentionSettings",
+    "TrustSettings",
+]
 
 DAY_S = 86_400
 Port = Annotated[int, Meta(ge=1, le=65_535)]
@@ -56,6 +64,24 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     refresh_s: Seconds = 3600
 
 
+class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Gate runs. `default_min_accuracy` (0 to 1) is for models without a policy; the rest bounds a run."""
+
+    default_min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    at_once: Annotated[int, Meta(ge=1, le=64)] = 1
+    timeout_s: Seconds = 600
+    cpu_s: Seconds = 300
+    memory_bytes: Annotated[int, Meta(ge=512 * 1024**2)] = 4 * 1024**3
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What garbage collection keeps although nothing points to it; `every_s`: how often it runs by itself."""
+
+    approved_versions: Annotated[int, Meta(ge=1, le=1000)] = 3
+    fresh_days: Days = 30
+    every_s: Seconds = DAY_S
+
+
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one hub.
 
@@ -75,6 +101,8 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     certificates: CertificateSettings = CertificateSettings()
     enrolment: EnrolmentSettings = EnrolmentSettings()
     trust: TrustSettings = TrustSettings()
+    gates: GateSettings = GateSettings()
+    retention: RetentionSettings = RetentionSettings()
     assignment_lifetime_s: Seconds = 7 * DAY_S
     offline_after_s: Seconds = 180
     token_days: Days = 90
@@ -99,6 +127,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def blobs_path(self) -> Path:
         """Content-addressed files."""
         return self.data_path / "blobs"
+
+    @property
+    def scratch_path(self) -> Path:
+        """Bundles that are unpacked while their gate runs."""
+        return self.data_path / "scratch"
 
     @property
     def nats_path(self) -> Path:

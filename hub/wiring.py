@@ -12,18 +12,33 @@ from hub.access.tokens import ApiTokens
 from hub.audit.log import AuditLog
 from hub.blobs.files import FileBlobs
 from hub.blobs.store import BlobStore
+from hub.deployments.assignments import AssignmentService
+from hub.deployments.compatibility import Compatibility
+from hub.deployments.desired import DesiredStates
 from hub.deployments.filter import compile_filter
+from hub.deployments.publications import Publications
+from hub.deployments.service import DeploymentService
 from hub.devices.authenticator import DeviceAuthenticator
 from hub.devices.certificates import DeviceCertificates
 from hub.devices.enrolment import Enrolment
 from hub.devices.fleet import Fleet
 from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
+from hub.gates.datasets import DatasetService
+from hub.gates.protocol import Limits
+from hub.gates.runner import GateRunner
+from hub.gates.service import GateService
 from hub.ingest.service import IngestService
 from hub.pki.store import Pki
+from hub.registry.aliases import AliasService
+from hub.registry.collection import GarbageCollector
+from hub.registry.models import ModelService
 from hub.registry.releases import ReleaseGuard
+from hub.registry.versions import VersionService
 from hub.settings import HubSettings
+from hub.status import FleetStatus
 from hub.store.database import Database
+from hub.store.garbage import Retention
 from hub.trust.online_keys import OnlineKeys
 from hub.trust.repository import TrustRepository
 from shared.clock import Clock, SystemClock
@@ -53,6 +68,19 @@ class Hub:
     blobs: BlobStore
     online_keys: OnlineKeys
     trust: TrustRepository
+    # models and what proves them
+    models: ModelService
+    versions: VersionService
+    aliases: AliasService
+    datasets: DatasetService
+    gates: GateService
+    garbage: GarbageCollector
+    # what devices should have
+    assignments: AssignmentService
+    deployments: DeploymentService
+    desired: DesiredStates
+    publications: Publications
+    status: FleetStatus
     # messages
     ingest: IngestService
 
@@ -72,8 +100,11 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     blobs = FileBlobs(settings.blobs_path)
     online_keys = OnlineKeys(settings.keys_path)
     trust = TrustRepository(
-        db, online_keys, settings.trust, clock=clock, audit=audit, registry=ReleaseGuard(audit), blobs=blobs
+        db, online_keys, settings.trust, clock=clock, audit=audit, registry=ReleaseGuard(db, clock, audit), blobs=blobs
     )
+    assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
+    hooks.on_enrolled(assignments.start_anew)
+    publications = Publications()
     return Hub(
         settings=settings,
         clock=clock,
@@ -90,5 +121,27 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         blobs=blobs,
         online_keys=online_keys,
         trust=trust,
+        models=ModelService(db, clock, audit),
+        versions=VersionService(db, clock, audit, blobs),
+        aliases=AliasService(db, clock, audit),
+        datasets=DatasetService(db, clock, audit, blobs),
+        gates=GateService(db, clock, audit, blobs, _gate_runner(settings), settings.gates.default_min_accuracy),
+        garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
+        assignments=assignments,
+        deployments=DeploymentService(db, clock, audit, trust, assignments, Compatibility(), publications.wake),
+        desired=DesiredStates(db, clock, trust),
+        publications=publications,
+        status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=IngestService(db, clock),
     )
+
+
+def _gate_runner(settings: HubSettings) -> GateRunner:
+    gates = settings.gates
+    limits = Limits(memory_bytes=gates.memory_bytes, cpu_s=gates.cpu_s, timeout_s=gates.timeout_s)
+    return GateRunner(settings.scratch_path, limits, gates.at_once)
+
+
+def _retention(settings: HubSettings) -> Retention:
+    kept = settings.retention
+    return Retention(approved_count=kept.approved_versions, fresh_s=kept.fresh_days * 86_400.0)

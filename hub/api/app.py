@@ -10,7 +10,19 @@ from types import ModuleType
 
 from fastapi import FastAPI
 
-from hub.api import audit, device_api, devices, health, people
+from hub.api import (
+    artefacts,
+    audit,
+    deployments,
+    device_api,
+    devices,
+    gates,
+    health,
+    models,
+    people,
+    status,
+    versions,
+)
 from hub.api.edge import BodyLimits, Edge
 from hub.api.errors import install_error_handlers
 from hub.wiring import Hub
@@ -18,7 +30,19 @@ from shared import __version__
 
 __all__ = ["PUBLIC", "ROUTERS", "create_app"]
 
-ROUTERS: tuple[ModuleType, ...] = (health, people, devices, device_api, audit)
+ROUTERS: tuple[ModuleType, ...] = (
+    health,
+    people,
+    devices,
+    device_api,
+    artefacts,
+    models,
+    versions,
+    gates,
+    deployments,
+    status,
+    audit,
+)
 """Modules with a `router`. A part of the hub adds its own."""
 
 PUBLIC = frozenset(

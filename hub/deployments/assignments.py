@@ -78,14 +78,19 @@ class AssignmentService:
         """Take back a deployment's assignments to devices that do not serve it yet; returns how many."""
         return store.withdraw_pending(connection, store.of_deployment(deployment_id))
 
+    def is_entitled(self, device_id: str, sha256: str) -> bool:
+        """Whether a device may fetch a bundle: assigned to it, served by it, or what it could roll back to."""
+        with self._db.read() as connection:
+            return store.is_entitled(connection, device_id, sha256)
+
     def reissue_expiring(self, now_s: float | None = None) -> int:
         """Renew what half of its lifetime has passed of and no device has taken up; returns how many devices."""
         now_s = self._clock.now() if now_s is None else now_s
         with self._db.write() as connection:
             return store.reissue(connection, now_s, now_s + self._lifetime_s / 2, now_s + self._lifetime_s)
 
-    def reissue_device(self, device_id: str) -> int:
-        """Renew what a device should have, because it starts anew (it has just enrolled); returns 0 or 1."""
+    def start_anew(self, device_id: str) -> None:
+        """Renew all that a device should have, because it has just enrolled and may have nothing."""
         now_s = self._clock.now()
         with self._db.write() as connection:
-            return store.reissue_device(connection, device_id, now_s, now_s + self._lifetime_s)
+            store.reissue_device(connection, device_id, now_s, now_s + self._lifetime_s)

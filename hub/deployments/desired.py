@@ -46,11 +46,19 @@ class DesiredStates:
 
     def revision(self, device_id: str) -> int:
         """The revision of a device's desired state, without signing anything; error `device.not_found`."""
-        return self._desires([device_id])[0].revision
+        with self._db.read() as connection:
+            revision = store.revision_of(connection, device_id)
+        if revision is None:
+            raise _not_found(device_id)
+        return revision
 
     def desired_state(self, device_id: str) -> DesiredState:
         """What a device should have now; error `device.not_found`."""
-        return self._signed(self._desires([device_id]))[0]
+        with self._db.read() as connection:
+            found = store.desires_of(connection, [device_id])
+        if not found:
+            raise _not_found(device_id)
+        return self._signed(found)[0]
 
     def pending_publications(self, limit: int) -> Sequence[DesiredState]:
         """Desired states that were not sent since they changed, at most `limit`."""
@@ -69,13 +77,6 @@ class DesiredStates:
         with self._db.write() as connection:
             return store.republish_all(connection)
 
-    def _desires(self, device_ids: Sequence[str]) -> list[DeviceDesire]:
-        with self._db.read() as connection:
-            found = store.desires_of(connection, device_ids)
-        if not found:
-            raise NotFound("device.not_found", f"There is no active device {device_ids[0]!r:.80}.")
-        return found
-
     def _signed(self, desires: Sequence[DeviceDesire]) -> list[DesiredState]:
         if not any(desire.assignments for desire in desires):
             return [DesiredState(device_id=desire.device_id, revision=desire.revision) for desire in desires]
@@ -88,6 +89,10 @@ class DesiredStates:
             )
             for desire in desires
         ]
+
+
+def _not_found(device_id: str) -> NotFound:
+    return NotFound("device.not_found", f"There is no active device {device_id!r:.80}.")
 
 
 def _assignment(device_id: str, row: AssignmentRow) -> Assignment:

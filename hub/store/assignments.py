@@ -46,6 +46,7 @@ __all__ = [
     "reissue",
     "reissue_device",
     "republish_all",
+    "revision_of",
     "withdraw_pending",
 ]
 
@@ -237,6 +238,12 @@ def desires_of(connection: Connection, device_ids: Sequence[str]) -> list[Device
         DeviceDesire(device_id=d.device_id, revision=d.desired_revision, assignments=tuple(owned.get(d.device_id, ())))
         for d in revisions
     ]
+
+
+def revision_of(connection: Connection, device_id: str) -> int | None:
+    """The revision of an active device's desired state; None: there is no such device."""
+    query = select(devices.c.desired_revision).where(devices.c.device_id == device_id, devices.c.status == "active")
+    return connection.execute(query).scalar_one_or_none()
 
 
 def pending_publications(connection: Connection, limit: int) -> list[str]:
