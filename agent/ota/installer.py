@@ -115,8 +115,12 @@ class Installer:
             except InvalidInput:
                 _LOG.warning("a folder among the models is not one: %r", entry.name)
                 continue
-            await recover(install)
             self._drivers[install.model] = Driver(install)
+            try:
+                await recover(install)
+            except Exception as error:  # noqa: BLE001  (one model must not keep the others from serving)
+                _LOG.exception("%s: the start did not go as it must", install.model)
+                install.tell("install.recovery_failed", f"{type(error).__name__}: {error}")
 
     async def run(self) -> None:
         """Install until cancelled; an orderly end is not a crash of the versions on probation."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from agent.ota.journal import Journal
 from agent.ota.probe import ProbeResult
@@ -19,7 +19,7 @@ from shared.errors import SkerryError
 from shared.profiles import Profile
 from shared.wire.up import Event, InstallReport
 
-__all__ = ["Context", "Host", "Loaded", "Message", "Probe", "Served", "Worker"]
+__all__ = ["Context", "Host", "Message", "Probe", "Served", "Worker"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger("agent.ota")
@@ -27,31 +27,28 @@ Message: TypeAlias = InstallReport | Event
 """What goes to the hub through the outbox."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Protocol):
     """Counts since the version became active. `errors` are failures of the model, not of the caller's input."""
 
-    requests: int
-    errors: int
-    latency_p99_us: int
-
-
-class Loaded(Protocol):
-    """A version in memory that does not serve yet."""
-
-    def close(self) -> None:
-        """Free it."""
-        ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def latency_p99_us(self) -> int: ...
 
 
 class Host(Protocol):
-    """What serves predictions. `load` takes as long as it takes and runs in a thread; the others are immediate."""
+    """What serves predictions. `load` takes as long as it takes and runs in a thread; the others are immediate.
 
-    def load(self, model: str, directory: Path) -> Loaded:
-        """The version unpacked in `directory`, in memory; raises `SkerryError`."""
+    What `load` gives and `swap` takes is the host's own affair, but for `close()`, which frees it.
+    """
+
+    def load(self, model: str, directory: Path) -> Any:
+        """The version unpacked in `directory`, in memory, not serving yet; raises `SkerryError`."""
         ...
 
-    def swap(self, model: str, loaded: Loaded) -> None:
+    def swap(self, model: str, loaded: Any) -> None:
         """Serve `loaded` from now on; requests under way end on the version before."""
         ...
 

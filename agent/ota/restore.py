@@ -8,10 +8,13 @@ bad version serving. Nothing is removed here.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 from agent.ota.installation import Installation
+from agent.ota.ports import Host
 from agent.ota.threads import in_thread
-from shared.errors import SkerryError
+from shared.errors import InternalError, SkerryError
 
 __all__ = ["candidates", "restore", "serve"]
 
@@ -31,7 +34,16 @@ async def serve(install: Installation, slot: str) -> None:
     await in_thread(install.slots.verify, slot)
     host, directory = install.context.host, install.slots.directory(slot)
     if host.serving(install.model) != directory:
-        host.swap(install.model, await in_thread(host.load, install.model, directory))
+        host.swap(install.model, await in_thread(_load, host, install.model, directory))
+
+
+def _load(host: Host, model: str, directory: Path) -> Any:
+    try:
+        return host.load(model, directory)
+    except SkerryError:
+        raise
+    except Exception as error:
+        raise InternalError("slot.load_failed", f"{directory.name} cannot be loaded: {error}"[:300]) from error
 
 
 async def restore(install: Installation, avoid: str = "") -> str | None:
