@@ -1,0 +1,31 @@
+"""One daemon per state folder: an advisory lock that the kernel gives back when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import Conflict
+
+__all__ = ["hold"]
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock while the block runs; `agent.already_running` when another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                "agent.already_running",
+                f"An agent runs already with the folder {path.parent.parent}.",
+                hint="Stop it first, or use another --state folder.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
