@@ -21,6 +21,7 @@ from hub.api import (
     models,
     people,
     status,
+    trust,
     versions,
 )
 from hub.api.edge import BodyLimits, Edge
@@ -42,6 +43,7 @@ ROUTERS: tuple[ModuleType, ...] = (
     deployments,
     status,
     audit,
+    trust,
 )
 """Modules with a `router`. A part of the hub adds its own."""
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from securesystemslib.signer import Key
 
 from hub.access.permissions import Permission
 from hub.access.principal import DevicePrincipal, Principal
+from hub.api.artefacts import serve_blob
 from hub.api.auth import HubDep, RequireEither, require
 from hub.trust.names import parse_role, role_model, split_target_file
 from hub.trust.staging import Outcome
+from shared.errors import NotFound
 from shared.limits import MIB
 
 __all__ = ["BODY_LIMITS", "router"]
@@ -251,7 +253,16 @@ def tuf_metadata(hub: HubDep, filename: str, _reader: TufReader) -> Response:
 
 
 @router.get("/v1/tuf/targets/{folder}/{filename}", response_class=Response)
-def tuf_target(hub: HubDep, folder: str, filename: str, _reader: TufReader) -> Response:
-    """A target file of the hub itself; bundles come from the artefact routes."""
+def tuf_target(hub: HubDep, folder: str, filename: str, reader: TufReader, request: Request) -> Response:
+    """A target file under its consistent-snapshot name. A device gets bundles that it may fetch as artefacts too."""
     path, digest = split_target_file(folder, filename)
-    return Response(hub.trust.target_file(path, digest), media_type="application/octet-stream")
+    if not hub.trust.is_bundle(path, digest):
+        return Response(hub.trust.target_file(path, digest), media_type="application/octet-stream")
+    allowed = (
+        hub.assignments.is_entitled(reader.device_id, digest)
+        if isinstance(reader, DevicePrincipal)
+        else reader.models is None or folder in reader.models
+    )
+    if not allowed:
+        raise NotFound("trust.no_such_target", "There is no such target file.")
+    return serve_blob(hub.blobs, digest, request)

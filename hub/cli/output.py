@@ -98,6 +98,11 @@ class Output:
         if not self.as_json:
             _console(to_errors=True).print(plain(text), soft_wrap=True)
 
+    def shown(self, view: object) -> None:
+        """Show people something before a question; on standard error, silent with `--json`."""
+        if not self.as_json:
+            _console(to_errors=True).print(plain(view) if isinstance(view, str) else view)
+
     def warn(self, text: str) -> None:
         """Tell people what they should look at; on standard error, with `--json` too."""
         _console(to_errors=True).print(f"Warning: {plain(text)}", style="yellow", soft_wrap=True)

@@ -28,7 +28,7 @@ from hub.trust.registry import Audit, Blobs, ReleaseRegistry
 from hub.trust.staging import Outcome, Staging
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH
 from shared.clock import Clock
-from shared.errors import Conflict, InternalError, NotFound
+from shared.errors import Conflict, InternalError, InvalidInput, NotFound
 from shared.wire.down import Assignment
 
 __all__ = ["OnlineKeySet", "RoleStatus", "TrustRepository", "TrustStatus"]
@@ -241,6 +241,18 @@ class TrustRepository:
         if found is None:
             raise NotFound("trust.no_such_target", "There is no such target file.")
         return found
+
+    def is_bundle(self, path: str, sha256: str) -> bool:
+        """Whether a target path and digest are an approved version's bundle."""
+        folder = path.partition("/")[0]
+        try:
+            role = role_of(folder)
+        except InvalidInput:
+            return False  # the hub's own folder, or no model's name at all
+        with self._db.read() as connection:
+            release = self._published.release(connection, role)
+        described = release.targets.get(path) if release else None
+        return described is not None and described.hashes["sha256"] == sha256
 
     def require_approved(self, model: str, version: int) -> tuple[str, int]:
         """SHA-256 and bytes of an approved version; errors `release.not_approved`, `release.expired`."""
