@@ -1,0 +1,170 @@
+"""The models that serve: load beside, swap in an instant, predict from threads and from the event loop.
+
+Small requests run where they are asked, because handing them to a thread costs more than they do; longer ones run in
+one thread per model, with a bounded queue, so that neither the event loop nor another model waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from agent.inference.handle import ModelHandle, Retired
+from agent.inference.statistics import Statistics
+from shared import limits
+from shared.errors import InternalError, InvalidInput, NotFound, Unavailable
+from shared.preprocess.kernels import Array
+
+__all__ = ["INLINE_NS", "ModelHost"]
+
+INLINE_NS = 1_000_000
+"""Requests expected to take longer leave the event loop's thread."""
+
+
+class _Entry:
+    """One model name: the version that serves, versions that finish, and the counts of those that are gone."""
+
+    def __init__(self, model: str, handle: ModelHandle) -> None:
+        self.handle = handle
+        self.waiting = 0
+        self._leaving: list[ModelHandle] = []
+        self._gone = Statistics()
+        self._taken = Statistics()
+        self._model = model
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self._model}")
+        return self._executor
+
+    def replace(self, handle: ModelHandle) -> None:
+        old, self.handle = self.handle, handle
+        old.close()
+        self._leaving.append(old)
+
+    def total(self) -> Statistics:
+        for handle in [handle for handle in self._leaving if handle.freed]:
+            self._gone += handle.statistics()
+            self._leaving.remove(handle)
+        return sum((handle.statistics() for handle in self._leaving), self._gone + self.handle.statistics())
+
+    def take(self) -> Statistics:
+        total = self.total()
+        out, self._taken = total.after(self._taken), total
+        return out
+
+    def close(self) -> None:
+        self.handle.close()
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+
+class ModelHost:
+    """Models by name. Every method may be called from every thread; `predict_async` from the event loop's."""
+
+    def __init__(self, threads: int = 1, inline_ns: int = INLINE_NS) -> None:
+        self._threads = threads
+        self._inline_ns = inline_ns
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def load(self, model: str, directory: Path) -> ModelHandle:
+        """A version in memory, warmed up, not serving yet; slow, so run it in a thread. Errors as `LoadedModel.load`,
+        and `model.wrong_name`."""
+        handle = ModelHandle.load(directory, self._threads)
+        if handle.manifest.model != model:
+            handle.close()
+            raise InvalidInput("model.wrong_name", f"The bundle holds {handle.manifest.model}, not {model}.")
+        return handle
+
+    def swap(self, model: str, loaded: ModelHandle) -> None:
+        """Serve `loaded` from now on; predictions under way end on the version before, which is then freed."""
+        if loaded.retired:
+            raise InternalError("model.retired", f"A version of {model} that was closed cannot serve again.")
+        with self._lock:
+            entry = self._entries.get(model)
+            if entry is None:
+                self._entries[model] = _Entry(model, loaded)
+            elif entry.handle is not loaded:
+                entry.replace(loaded)
+
+    def unload(self, model: str) -> None:
+        """Serve nothing for this model; fine if there is none."""
+        with self._lock:
+            entry = self._entries.pop(model, None)
+            if entry is not None:
+                entry.close()
+
+    def close(self) -> None:
+        """Unload everything."""
+        for model in self.models():
+            self.unload(model)
+
+    def models(self) -> list[str]:
+        """The names that serve, sorted."""
+        return sorted(self._entries)
+
+    def current(self, model: str) -> ModelHandle:
+        """The version that serves, or `NotFound` (`model.not_served`)."""
+        return self._entry(model).handle
+
+    def serving(self, model: str) -> Path | None:
+        """The folder of the version that serves; None when there is none."""
+        entry = self._entries.get(model)
+        return None if entry is None else entry.handle.directory
+
+    def served(self, model: str) -> Statistics:
+        """What the version that serves has answered since the swap; zeros when there is none."""
+        entry = self._entries.get(model)
+        return Statistics() if entry is None else entry.handle.statistics()
+
+    def take(self, model: str) -> Statistics:
+        """What the model has answered since the last `take`, over all versions; zeros when there is none."""
+        with self._lock:
+            entry = self._entries.get(model)
+            return Statistics() if entry is None else entry.take()
+
+    def predict(self, model: str, x: Array) -> Array:
+        """As `LoadedModel.predict`, by the version that serves; error also `model.not_served`."""
+        return self.answer(model, x)[0]
+
+    def answer(self, model: str, x: Array) -> tuple[Array, ModelHandle]:
+        """The prediction and the version that made it."""
+        while True:
+            handle = self._entry(model).handle
+            try:
+                return handle.predict(x), handle
+            except Retired:
+                continue
+
+    async def answer_async(self, model: str, x: Array) -> tuple[Array, ModelHandle]:
+        """`answer` without blocking the event loop for long; error also `model.busy` (retriable)."""
+        entry = self._entry(model)
+        rows = x.shape[0] if x.ndim else 1
+        if entry.handle.row_ns * rows <= self._inline_ns:
+            return self.answer(model, x)
+        if entry.waiting >= limits.MAX_INFER_WAITING_COUNT:
+            raise Unavailable("model.busy", f"{model} has too many requests waiting.", retriable=True)
+        try:
+            answer = asyncio.get_running_loop().run_in_executor(entry.executor, self.answer, model, x)
+        except RuntimeError as error:
+            raise NotFound("model.not_served", f"The model {model} was just unloaded.") from error
+        entry.waiting += 1
+        try:
+            return await answer
+        finally:
+            entry.waiting -= 1
+
+    def _entry(self, model: str) -> _Entry:
+        entry = self._entries.get(model)
+        if entry is None:
+            raise NotFound(
+                "model.not_served",
+                f"No model {model[:48]!r} is served here.",
+                hint=f"Served are: {', '.join(self.models()) or 'none yet'}.",
+            )
+        return entry
