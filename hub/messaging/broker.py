@@ -3,11 +3,15 @@
 Rules: the configuration is written atomically with mode 0600 before each start; `ready` is set only while the server
 answers; a server that does not come up at first is an error with its own words, one that dies later is restarted for
 ever. Ports given as 0 are picked here and kept, so that clients find a restarted server where it was.
+
+The server syncs its files to disk now and then only, and devices hold what goes up. What is retained for devices has
+no such holder: after any end but an orderly one (a marker file tells) `interrupted` says so, for it to be sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -61,7 +65,9 @@ class Broker:
         self._program = program or find_server()
         self._process: asyncio.subprocess.Process | None = None
         self._started_once = False
+        self._marker = config.directory / "ended-in-order"
         self.ready = asyncio.Event()
+        self.interrupted = asyncio.Event()
 
     @property
     def nats_url(self) -> str:
@@ -79,7 +85,7 @@ class Broker:
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
-        """Keep the server running until cancelled; `broker.start` when it does not come up within `start_s` at first."""
+        """Keep the server running until cancelled; `broker.start` when it does not come up at first, in `start_s`."""
         durable.make_dir(self._config.directory)
         failures, first = 0, time.monotonic()
         while True:
@@ -95,23 +101,29 @@ class Broker:
             if not self._started_once:  # somebody else may have taken a port that was free
                 self._config = _with_ports(self._asked)
 
-    async def restart(self) -> None:
+    def restart(self) -> None:
         """End the server; `run` starts it again, with the certificate files of that moment."""
         if self._process is not None:
-            await _stop(self._process)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
 
     async def _run_once(self) -> None:
         process = await self._start()
         self._process = process
         try:
             if await self._answers(process):
+                if not self._marker.exists():
+                    self.interrupted.set()
+                durable.remove(self._marker)
                 self._started_once = True
                 self.ready.set()
                 _LOG.info("nats-server %d serves MQTT on port %d", process.pid, self.mqtt_port)
                 await process.wait()
         finally:
+            was_ready = self.ready.is_set()
             self.ready.clear()
-            await _stop(process)
+            if await _stop(process) and was_ready:
+                durable.write_file(self._marker, b"")
             self._process = None
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -157,17 +169,18 @@ async def _greets(port: int) -> bool:
         return False
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
+async def _stop(process: asyncio.subprocess.Process) -> bool:
+    """End the server; whether it has closed its files in order."""
+    with contextlib.suppress(ProcessLookupError):  # it may end by itself at any moment
+        process.terminate()
     try:
         async with asyncio.timeout(_STOP_S):
-            await process.wait()
+            return await process.wait() == 0
     except TimeoutError:
         _LOG.warning("nats-server %d did not end within %.0f s and is killed", process.pid, _STOP_S)
         process.kill()
         await process.wait()
+        return False
 
 
 def _with_ports(config: BrokerConfig) -> BrokerConfig:

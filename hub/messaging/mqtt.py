@@ -36,7 +36,8 @@ class MqttPublisher:
         self.connected = asyncio.Event()
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(certificate, key)
+        self._context, self._certificate, self._key = context, certificate, key
+        self.reload()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, f"{name}:{secrets.token_hex(8)}", clean_session=True)
         self._client.tls_set_context(context)
         self._client.reconnect_delay_set(_MIN_BACKOFF_S, _MAX_BACKOFF_S)
@@ -44,6 +45,10 @@ class MqttPublisher:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+
+    def reload(self) -> None:
+        """Present what is in the certificate's files now, from the next connection on."""
+        self._context.load_cert_chain(self._certificate, self._key)
 
     def start(self) -> None:
         """Connect in the background; `connected` tells when it is up."""

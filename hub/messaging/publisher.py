@@ -2,7 +2,8 @@
 
 Rules: a state is marked only after the broker has confirmed it; a state that changed meanwhile stays to be sent, so
 with several hubs the newest one ends up retained. A deployment goes out at once (`wake`); a slow poll finds what
-another hub or a lost wake-up has left. A revoked device's retained state is removed.
+another hub or a lost wake-up has left. After the broker may have lost what it kept (`interrupted`), all is sent
+again. A revoked device's retained state is removed.
 """
 
 from __future__ import annotations
@@ -36,13 +37,18 @@ class DesiredStates(Protocol):
         """These were sent. One whose device has another revision by now is pending again, even if that was sent."""
         ...
 
+    def republish_all(self) -> int:
+        """Send every device's state again; returns how many."""
+        ...
+
 
 class Publisher:
     """Runs until cancelled."""
 
-    def __init__(self, mqtt: MqttPublisher, states: DesiredStates) -> None:
+    def __init__(self, mqtt: MqttPublisher, states: DesiredStates, interrupted: asyncio.Event) -> None:
         self._mqtt = mqtt
         self._states = states
+        self._interrupted = interrupted
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -56,6 +62,7 @@ class Publisher:
             try:
                 await self._mqtt.connected.wait()
                 self._wake.clear()
+                await self._restore()
                 await self._drain()
                 failures = 0
                 await self._sleep(_POLL_S)
@@ -69,6 +76,12 @@ class Publisher:
     async def forget(self, device_id: str) -> None:
         """Remove the retained state of a device; `broker.unreachable`."""
         await self._mqtt.publish(f"fleet/{device_id}/down", b"", retain=True, timeout_s=_CONFIRM_S)
+
+    async def _restore(self) -> None:
+        if self._interrupted.is_set():
+            count = await asyncio.to_thread(self._states.republish_all)
+            self._interrupted.clear()
+            _LOG.info("the broker did not end in order: %d desired states are sent again", count)
 
     async def _drain(self) -> None:
         while pending := await asyncio.to_thread(self._states.pending_publications, _BATCH):

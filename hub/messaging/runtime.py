@@ -22,6 +22,7 @@ from hub.messaging.kick import ConnectionKicker, ConnectionRegister
 from hub.messaging.mqtt import MqttPublisher
 from hub.messaging.nats import NatsLink
 from hub.messaging.publisher import DesiredStates, Publisher
+from hub.messaging.renewal import watch_file
 from hub.messaging.secrets import BrokerSecrets
 from hub.messaging.tokens import CalloutSigner
 from shared.errors import SkerryError
@@ -127,7 +128,8 @@ class MessagingRuntime:
         ingest = IngestLoop(hub, self._commit, self._settings.ingest)
         await ingest.prepare()
         mqtt = self._mqtt()
-        publisher = self._publisher = Publisher(mqtt, self._states)
+        interrupted = self.broker.interrupted if self.broker else asyncio.Event()
+        publisher = self._publisher = Publisher(mqtt, self._states, interrupted)
         kicker = ConnectionKicker(system, self._register)
         mqtt.start()
         try:
@@ -136,6 +138,10 @@ class MessagingRuntime:
                 group.create_task(publisher.run(), name="publisher")
                 group.create_task(kicker.sweep_forever(), name="connection sweep")
                 group.create_task(self._serve_cut_offs(kicker, publisher), name="cut-offs")
+                group.create_task(watch_file(self._settings.publisher_certificate, mqtt.reload), name="own certificate")
+                if self.broker:
+                    watching = watch_file(self._settings.broker.certificate, self.broker.restart)
+                    group.create_task(watching, name="broker certificate")
                 self.ready.set()
         finally:
             await mqtt.stop()

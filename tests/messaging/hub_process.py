@@ -1,4 +1,6 @@
-"""A hub's messaging as a process of its own, to be killed: `python -m tests.messaging.hub_process DIR [MQTT NATS [URL]]`.
+"""A hub's messaging as a process of its own, to be killed.
+
+Usage: `python -m tests.messaging.hub_process DIR [MQTT_PORT NATS_PORT [URL]]`.
 
 Prints `ready PID` (of the nats-server, 0 without a child) when devices are served.
 """

@@ -29,7 +29,7 @@ from hub.store.schema import device_certificates, devices, metadata
 from shared.clock import SystemClock
 from shared.wire.down import DesiredState
 
-DEADLINE_S = 15.0
+DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,13 @@ class States:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[str, DesiredState] = {}
+        self._sent: dict[str, DesiredState] = {}
         self.published: list[tuple[str, int]] = []
+
+    def republish_all(self) -> int:
+        with self._lock:
+            self._pending = self._sent | self._pending
+            return len(self._sent)
 
     def desire(self, state: DesiredState) -> None:
         with self._lock:
@@ -61,6 +67,7 @@ class States:
         with self._lock:
             for state in states:
                 self.published.append((state.device_id, state.revision))
+                self._sent[state.device_id] = state
                 if self._pending.get(state.device_id) == state:
                     del self._pending[state.device_id]
 
@@ -105,9 +112,7 @@ class Rig:
     def issue(self, file: str, common_name: str, *, authority: Authority, lifetime_s: float = 86_400) -> Issued:
         """A client certificate in `pki/<file>.crt`."""
         key = new_key()
-        issued = authority.issue_client(
-            key.public_key(), common_name, now_s=self.clock.now(), lifetime_s=lifetime_s
-        )
+        issued = authority.issue_client(key.public_key(), common_name, now_s=self.clock.now(), lifetime_s=lifetime_s)
         self._write(file, issued, key)
         return issued
 
@@ -171,9 +176,9 @@ class Rig:
         )
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[MessagingRuntime]:
+    async def running(self, commit: MessageCommit | None = None) -> AsyncIterator[MessagingRuntime]:
         """Messaging that devices can reach; ended in order afterwards."""
-        runtime = self.runtime()
+        runtime = self.runtime(commit)
         task = asyncio.create_task(runtime.run())
         ready = asyncio.create_task(runtime.ready.wait())
         await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE_S)
@@ -226,8 +231,13 @@ class DeviceClient:
     def subscribe(self, *topics: str) -> list[bool]:
         """Whether the broker granted each subscription."""
         _result, mid = self.client.subscribe([(topic, 0) for topic in topics])
+        assert mid is not None
         wait_for(lambda: mid in self.subscribed)
         return self.subscribed[mid]
+
+    def answered(self) -> bool:
+        """Whether the broker has let the client in or turned it away."""
+        return bool(self.connections or self.disconnections)
 
     def connected(self) -> DeviceClient:
         wait_for(lambda: self.connections and self.connections[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import sys
@@ -13,10 +14,11 @@ import pytest
 
 from hub.messaging.broker import Broker
 from hub.messaging.config import BrokerConfig
+from hub.messaging.renewal import watch_file
 from hub.messaging.secrets import BrokerSecrets
 from shared.errors import StorageFailure, Unavailable
 from shared.wire.down import DesiredState, decode_desired
-from tests.messaging.rig import DeviceClient, Rig, wait_for
+from tests.messaging.rig import DeviceClient, Identity, Rig, wait_for
 
 
 def config(rig: Rig) -> BrokerConfig:
@@ -99,3 +101,35 @@ async def test_a_server_that_does_not_start_is_an_error_with_its_own_words(rig: 
         await broker.run()
     assert raised.value.code == "broker.start"
     assert "broker.key" in raised.value.hint or "certificate" in raised.value.hint
+
+
+async def test_retained_states_that_a_cut_may_have_taken_are_sent_again(rig: Rig) -> None:
+    identity = rig.enrol("dev1")
+    rig.states.desire(DesiredState(device_id="dev1", revision=7))
+    async with rig.running():
+        await asyncio.to_thread(wait_for, lambda: rig.states.published)
+    async with rig.running() as runtime:  # ended in order: nothing to do
+        await asyncio.to_thread(_receives, rig, runtime.mqtt_port, identity)
+        assert rig.states.published == [("dev1", 7)]
+    for lost in (rig.directory / "nats" / "jetstream", rig.directory / "nats" / "ended-in-order"):
+        shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    async with rig.running() as runtime:
+        await asyncio.to_thread(_receives, rig, runtime.mqtt_port, identity)
+
+
+def _receives(rig: Rig, port: int, identity: Identity) -> None:
+    with DeviceClient(rig, port, identity) as client:
+        client.connected()
+        client.subscribe("fleet/dev1/down")
+        wait_for(lambda: client.received)
+
+
+async def test_renewed_certificate_files_are_noticed(tmp_path: Path) -> None:
+    file, noticed = tmp_path / "x.crt", asyncio.Event()
+    file.write_text("one")
+    watching = asyncio.create_task(watch_file(file, noticed.set, look_s=0.01))
+    await asyncio.sleep(0)
+    file.write_text("two")
+    async with asyncio.timeout(15):
+        await noticed.wait()
+    watching.cancel()
