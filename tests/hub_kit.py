@@ -144,8 +144,8 @@ class HubKit:
             body["device_id"] = device_id
         return self.client().post("/v1/device/enrol", json=body)
 
-    def enrol(self, device_id: str, **wish: Any) -> KitDevice:
-        """A new device, enrolled over HTTPS."""
+    def enrol(self, device_id: str, /, **wish: Any) -> KitDevice:
+        """A device, enrolled over HTTPS with a token for `wish`."""
         key = new_key()
         answer = self.enrol_request(self.enrolment_token(**wish), key, device_id)
         answer.raise_for_status()

@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Header, Response
 from msgspec import Meta
 
 from hub.api.auth import Device, HubDep
 from hub.api.body import RawBody, body_schema, json_answer, struct_from
 from hub.api.edge import BodyLimits
+from hub.blobs.ranges import entity_tag, matches
 from hub.ingest.service import Received
 from shared.errors import InvalidInput
 from shared.limits import KIB, MAX_UP_BATCH_BYTES, MAX_UP_BATCH_COUNT
+from shared.wire.down import encode
 from shared.wire.http import DeviceMessagesReply, EnrolRequest, RenewRequest
 
 router = APIRouter(tags=["device"])
@@ -44,6 +46,17 @@ def enrol(hub: HubDep, body: RawBody) -> Response:
 def renew(hub: HubDep, device: Device, body: RawBody) -> Response:
     """The next certificate (JSON `RenewRequest`, answer `RenewReply`)."""
     return json_answer(hub.device_certificates.renew(device, struct_from(body, RenewRequest, "renewal request")))
+
+
+@router.get("/v1/device/desired")
+def desired(hub: HubDep, device: Device, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """What the device should have (MessagePack `DesiredState`); 304 when its revision is the one in If-None-Match."""
+    tag = entity_tag(str(hub.desired.revision(device.device_id)))
+    if matches(if_none_match, tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    state = hub.desired.desired_state(device.device_id)
+    headers = {"ETag": entity_tag(str(state.revision))}
+    return Response(encode(state), headers=headers, media_type="application/msgpack")
 
 
 @router.post("/v1/device/messages")
