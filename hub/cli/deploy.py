@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ __all__ = ["add_deploy", "app"]
 app = new_group("deployments", "Deployments: list, show, wait, cancel.")
 
 _POLL_S = 1.0
+_EXAMPLES_COUNT = 20
 _OPEN = ("pending", "sent", "installing")
 DeploymentArgument = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Id, like d-3f5a90c2b1d4.")]
 WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Wait until every device is done.")]
@@ -103,6 +104,34 @@ def show_deployment(session: Session, deployment: DeploymentArgument) -> None:
     session.out.result(detail, *_detail_views(detail, session.now()))
 
 
+@command(app, "devices", examples=["skerry deployments devices d-3f5a90c2b1d4 --progress failed"])
+def list_devices(
+    session: Session,
+    deployment: DeploymentArgument,
+    progress: Annotated[
+        Literal["pending", "sent", "installing", "succeeded", "failed"] | None,
+        typer.Option("--progress", help="Only devices that are so far."),
+    ] = None,
+    limit: LimitOption = None,
+) -> None:
+    """List the devices of a deployment and how far each is."""
+    items = list(session.client.pages(f"{_path(deployment)}/devices", limit=limit, progress=progress))
+    now = session.now()
+    rows = [
+        (
+            item["device_id"],
+            item["progress"],
+            item["state"],
+            item["running_version"],
+            f"{item['reason_code']}: {item['reason']}" if item["reason_code"] else "",
+            ago(item["updated_s"], now),
+        )
+        for item in items
+    ]
+    columns = ["device", "progress", "state", "serves", "reason", "heard of"]
+    session.out.rows(items, columns, rows, empty="No device is so far.")
+
+
 @command(app, "wait", examples=["skerry deployments wait d-3f5a90c2b1d4 --timeout 5m"])
 def wait_for(session: Session, deployment: DeploymentArgument, timeout: TimeoutOption = "15m") -> None:
     """Wait until every device is done. Exit code 5 when a device refused it, 7 when the time was not enough."""
@@ -145,7 +174,7 @@ def _number(session: Session, model: str, version: str) -> int:
 
 
 def _plan_text(plan: Mapping[str, Any], dry_run: bool) -> str:
-    skipped = sum(plan["skipped"].values())
+    skipped = sum(plan["skipped_counts"].values())
     what = f"version {plan['version']} of {plan['model']}"
     who = f"{plan['devices']} device{'' if plan['devices'] == 1 else 's'}"
     rest = f"; {skipped} skipped" if skipped else ""
@@ -155,14 +184,14 @@ def _plan_text(plan: Mapping[str, Any], dry_run: bool) -> str:
 
 
 def _skipped_views(plan: Mapping[str, Any]) -> list[object]:
-    if not plan["skipped"]:
+    if not plan["skipped_counts"]:
         return []
-    counts = sorted(plan["skipped"].items())
-    views: list[object] = [rows_table(["devices", "skipped because"], [(number, code) for code, number in counts])]
-    if plan["examples"]:
-        rows = [(item["device_id"], item["profile"], item["reason_code"]) for item in plan["examples"][:20]]
-        views.append(rows_table(["device", "profile", "reason"], rows, title="For example"))
-    return views
+    counts = [(count, code) for code, count in sorted(plan["skipped_counts"].items())]
+    rows = [(item["device_id"], item["profile"], item["reason_code"]) for item in plan["skipped"][:_EXAMPLES_COUNT]]
+    return [
+        rows_table(["devices", "skipped because"], counts),
+        rows_table(["device", "profile", "reason"], rows, title="For example"),
+    ]
 
 
 def _wait(session: Session, deployment: str, deadline_s: int) -> dict[str, Any]:
@@ -213,7 +242,8 @@ def _detail_views(detail: Mapping[str, Any], now: float) -> list[object]:
     views: list[object] = [fields_table(fields), rows_table(["state", "devices", "share"], shares)]
     if detail["failures"]:
         rows = [
-            (item["device_id"], item["reason_code"], item["devices"], item["reason"]) for item in detail["failures"]
+            (item["devices"], item["reason_code"], item["reason"], ", ".join(item["examples"]))
+            for item in detail["failures"]
         ]
-        views.append(rows_table(["device", "code", "devices alike", "reason"], rows, title="Refused"))
+        views.append(rows_table(["devices", "code", "reason", "for example"], rows, title="Refused"))
     return views

@@ -11,18 +11,24 @@ from hub.cli import (
     deploy,
     devices,
     enrolment,
+    garbage,
+    keys,
+    model_create,
     models,
     profiles,
     registering,
+    sign,
+    status,
     tokens,
+    trust,
     versions,
 )
 
 __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
-GROUPS = (devices, models, versions, deploy, tokens, audit, profiles, config_commands)
+GROUPS = (devices, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
-EXTENSIONS = (enrolment, registering)
+EXTENSIONS = (enrolment, model_create, registering, sign)
 """Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(
@@ -35,7 +41,9 @@ app = typer.Typer(
 )
 for group in GROUPS:
     app.add_typer(group.app)
+status.add_status(app)
 deploy.add_deploy(app)
+garbage.add_gc(app)
 completion.add_completion(app)
 
 

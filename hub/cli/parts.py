@@ -119,7 +119,8 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
     import numpy as np
 
     try:
-        loaded: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            loaded: np.ndarray[Any, Any] = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput("cli.part", f"{path} is not a .npy file: {error}."[:300]) from error
     if not isinstance(loaded, np.ndarray):
@@ -131,7 +132,7 @@ def _weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
         raise InvalidInput("cli.part", f"{path} is not an .npz file: {error}."[:300]) from error

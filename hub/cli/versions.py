@@ -155,6 +155,38 @@ def download(
     session.out.result(answer, f"{target} ({size(done)}), digest checked.")
 
 
+@command(app, "lineage", examples=["skerry versions lineage digits 3"])
+def lineage(session: Session, model: ModelArgument, version: VersionArgument) -> None:
+    """Show where a version comes from, and what was made from it."""
+    found = session.client.get(f"{version_path(model, version)}/lineage")
+    fields = [
+        (name.replace("_", " "), _short(value)) for name, value in found["lineage"].items() if value not in (None, "")
+    ]
+    chain = [
+        f"{item['version']}" + ("" if item["registered"] else " (never registered)") for item in found["ancestors"]
+    ]
+    fields += [
+        ("made from", " <- ".join(chain) + ("" if found["complete"] else " <- ...")),
+        ("led to", ", ".join(str(number) for number in found["children"])),
+    ]
+    session.out.result(found, lambda: fields_table(fields))
+
+
+@command(app, "withdraw", examples=["skerry versions withdraw digits 3 --reason 'wrong labels'"])
+def withdraw(
+    session: Session,
+    model: ModelArgument,
+    version: VersionArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it goes into the audit log.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Never deploy a version again. Devices that serve it keep it until they get another."""
+    path = version_path(model, version)
+    session.confirm(f"Withdraw version {version} of {model} for good?", yes=yes)
+    answer = session.client.post(f"{path}/withdraw", {"reason": reason})
+    session.out.result(answer, f"Version {version} of {model} is withdrawn.")
+
+
 def _is_digest(text: str) -> bool:
     import re
 

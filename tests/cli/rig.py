@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from hub.api.server import HttpsServer
 from hub.cli.main import app
 from hub.provision import provision
+from hub.registry.models import ModelChange
 from hub.settings import HubSettings
 from hub.trust import metadata
 from hub.wiring import Hub, build_hub
@@ -90,8 +91,9 @@ class RunningHub:
         trust.bootstrap(metadata.sign(root, root_key), metadata.sign(targets, root_key), files, actor="rig")
         self._root_key = root_key
 
-    def appoint(self, model: str) -> None:
-        """Delegate a model to one reviewer."""
+    def create_model(self, model: str) -> None:
+        """Make a model and delegate it to one reviewer."""
+        self.hub.models.create(model, ModelChange(), "rig")
         self.reviewer = CryptoSigner.generate_ed25519()
         quorum = metadata.Quorum((self.reviewer.public_key,), 1)
         current = self.hub.trust.current("targets")
