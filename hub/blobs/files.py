@@ -146,7 +146,7 @@ class FileBlobs:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise _missing(sha256) from error
-        return _read_range(fd, first, last + 1)
+        return _Range(fd, first, last + 1)
 
     def remove(self, sha256: str) -> None:
         """Remove the bytes, durably."""
@@ -175,16 +175,37 @@ class FileBlobs:
         return count
 
 
-def _read_range(fd: int, position: int, end: int) -> Iterator[bytes]:
-    try:
-        while position < end:
-            chunk = os.pread(fd, min(_CHUNK_BYTES, end - position), position)
-            if not chunk:
-                raise StorageFailure("blob.damaged", "A stored file is shorter than it was.")
-            position += len(chunk)
-            yield chunk
-    finally:
-        os.close(fd)
+class _Range:
+    """Reads a part of an open file; the file is closed at the end, or when nobody wants the rest any more."""
+
+    def __init__(self, fd: int, position: int, end: int) -> None:
+        self._fd = fd
+        self._position = position
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._position >= self._end:
+            self.close()
+            raise StopIteration
+        chunk = os.pread(self._fd, min(_CHUNK_BYTES, self._end - self._position), self._position)
+        if not chunk:
+            self.close()
+            raise StorageFailure("blob.damaged", "A stored file is shorter than it was.")
+        self._position += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Give the file back; may be called more than once."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._end = self._position
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _missing(sha256: str) -> NotFound:

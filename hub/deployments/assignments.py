@@ -6,7 +6,7 @@ transaction. A newer assignment replaces the older one of the same model, so not
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import islice
 
 from hub.store import assignments as store
@@ -32,27 +32,31 @@ class AssignmentService:
         self._lifetime_s = lifetime_s
 
     def assign(
-        self,
-        connection: Connection,
-        selection: Condition | Collection[str],
-        model: str,
-        version: int,
-        deployment_id: str,
+        self, connection: Connection, selection: Condition, model: str, version: int, deployment_id: str
     ) -> int:
-        """Give an approved version to devices (a condition on `devices`, or ids) and return how many got it.
+        """Give an approved version to the devices of `selection` (a condition on `devices`); returns how many.
 
         Which devices can take it is the caller's question. Errors: `version.unknown`, `deployment.withdrawn`,
         `deployment.not_approved`, `version.collected`.
         """
-        release = self.release(connection, model, version)
+        return self._assign(connection, [selection], self.release(connection, model, version), deployment_id)
+
+    def assign_ids(
+        self, connection: Connection, ids: Collection[str], model: str, version: int, deployment_id: str
+    ) -> int:
+        """As `assign`, to the devices with these ids."""
+        rest = iter(sorted(ids))
+        selections = (device_ids(chunk) for chunk in iter(lambda: list(islice(rest, _CHUNK_COUNT)), []))
+        return self._assign(connection, selections, self.release(connection, model, version), deployment_id)
+
+    def _assign(
+        self, connection: Connection, selections: Iterable[Condition], release: Release, deployment_id: str
+    ) -> int:
         now_s = self._clock.now()
         expires_s = now_s + self._lifetime_s
-        if not isinstance(selection, Collection):
-            return store.assign(connection, selection, release, deployment_id, now_s, expires_s)
-        rest, count = iter(sorted(selection)), 0
-        while chunk := list(islice(rest, _CHUNK_COUNT)):
-            count += store.assign(connection, device_ids(chunk), release, deployment_id, now_s, expires_s)
-        return count
+        return sum(
+            store.assign(connection, selection, release, deployment_id, now_s, expires_s) for selection in selections
+        )
 
     def release(self, connection: Connection, model: str, version: int) -> Release:
         """What would be assigned, kept from garbage collection until the end of the transaction."""

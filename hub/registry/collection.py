@@ -19,6 +19,7 @@ __all__ = ["Collected", "GarbageCollector"]
 
 _UNFINISHED_S = 3600.0
 _SHOWN_COUNT = 100
+_AT_ONCE_COUNT = 5000  # what is more waits for the next run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,8 @@ class GarbageCollector:
         unfinished = self._blobs.sweep(_UNFINISHED_S)
         with self._db.write() as connection:
             blobs_index.lock_live(connection)
-            bundles, _ = self._candidates(connection)
-            self._take(connection, bundles)
-            _, datasets = self._candidates(connection)  # some were only used by the bundles just taken
-            self._take(connection, datasets)
+            bundles, datasets = self._candidates(connection)
+            self._take(connection, [*bundles, *datasets])
             strays = self._remove_strays(connection)
             out = self._summary(bundles, datasets, dry_run=False, strays=strays, unfinished=unfinished)
             if bundles or datasets or strays:
@@ -64,10 +63,9 @@ class GarbageCollector:
 
     def _candidates(self, connection: Connection) -> tuple[list[Collectable], list[Collectable]]:
         now_s = self._clock.now()
-        return (
-            garbage.collectable_bundles(connection, self._retention, now_s),
-            garbage.collectable_datasets(connection, self._retention, now_s),
-        )
+        bundles = garbage.collectable_bundles(connection, self._retention, now_s)[:_AT_ONCE_COUNT]
+        leaving = [item.sha256 for item in bundles]
+        return bundles, garbage.collectable_datasets(connection, self._retention, now_s, leaving)[:_AT_ONCE_COUNT]
 
     def _take(self, connection: Connection, found: list[Collectable]) -> None:
         blobs_index.mark_collected(connection, [item.sha256 for item in found], self._clock.now())

@@ -8,6 +8,7 @@ query, so a new kind of need is one more line here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
@@ -120,14 +121,17 @@ def collectable_bundles(connection: Connection, retention: Retention, now_s: flo
     return [Collectable(**row._mapping) for row in connection.execute(query)]
 
 
-def collectable_datasets(connection: Connection, retention: Retention, now_s: float) -> list[Collectable]:
-    """Live data sets whose gate runs were all about versions whose bundle is gone."""
+def collectable_datasets(
+    connection: Connection, retention: Retention, now_s: float, leaving: Sequence[str]
+) -> list[Collectable]:
+    """Live data sets whose gate runs were all about versions whose bundle is gone, or is in `leaving`."""
     bundle = blobs.alias("bundle")
     used = (
         exists()
         .where(gate_results.c.dataset_sha256 == datasets.c.sha256)
         .where(versions.c.model == gate_results.c.model, versions.c.version == gate_results.c.version)
         .where(bundle.c.sha256 == versions.c.bundle_sha256, bundle.c.collected_s.is_(None))
+        .where(bundle.c.sha256.not_in(leaving))
     )
     query = (
         select(blobs.c.sha256, blobs.c.bytes, blobs.c.kind, datasets.c.name)
