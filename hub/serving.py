@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from hub.api.server import HttpsServer
 from hub.scheduler import PeriodicTask, Scheduler
@@ -38,26 +38,31 @@ async def _renew_leaves(server: HttpsServer) -> None:
 
 
 async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
-    """Run the hub on a listening socket until `stop` is set; `on_ready` is called when it answers."""
+    """Run the hub on a listening socket until `stop` is set; `on_ready` is called when people and devices are heard.
+
+    Errors of the start: `broker.*`.
+    """
     server = HttpsServer(hub, sock)
     scheduler = Scheduler(hub.db, hub.clock, periodic_tasks(hub))
     async with asyncio.TaskGroup() as group:
         behind = [
+            group.create_task(hub.messaging.run(), name="messaging"),
             group.create_task(scheduler.run(), name="scheduler"),
             group.create_task(_renew_leaves(server), name="certificates"),
+            group.create_task(_announce(hub, server, on_ready), name="announce"),
         ]
         front = group.create_task(server.run(), name="https")
-        await server.wait_started()
-        on_ready()
         await stop.wait()
         server.stop()
         await front
-        _end(behind)
+        for task in behind:
+            task.cancel()
 
 
-def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+async def _announce(hub: Hub, server: HttpsServer, on_ready: Callable[[], None]) -> None:
+    await server.wait_started()
+    await hub.messaging.ready.wait()
+    on_ready()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -33,10 +33,11 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class NatsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The message broker. `url` empty: the hub runs its own nats-server as a child, on `port` of the loopback."""
+    """The message broker. `url` empty: the hub runs its own nats-server as a child, which it reaches on `port` of the
+    loopback (0: one that is free)."""
 
     url: Annotated[str, Meta(max_length=512)] = ""
-    port: Port = 4222
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
     store_bytes: Annotated[int, Meta(ge=16 * 1024**2)] = 1024**3
 
 

@@ -29,7 +29,10 @@ from hub.gates.protocol import Limits
 from hub.gates.runner import GateRunner
 from hub.gates.service import GateService
 from hub.ingest.service import IngestService
-from hub.pki.store import Pki
+from hub.messaging.config import BrokerConfig
+from hub.messaging.ingest import IngestLoopSettings
+from hub.messaging.runtime import MessagingRuntime, MessagingSettings
+from hub.pki.store import PUBLISHER_NAME, Pki
 from hub.registry.aliases import AliasService
 from hub.registry.collection import GarbageCollector
 from hub.registry.models import ModelService
@@ -37,6 +40,7 @@ from hub.registry.releases import ReleaseGuard
 from hub.registry.versions import VersionService
 from hub.settings import HubSettings
 from hub.status import FleetStatus
+from hub.store.connections import ConnectionStore
 from hub.store.database import Database
 from hub.store.garbage import Retention
 from hub.trust.online_keys import OnlineKeys
@@ -83,6 +87,8 @@ class Hub:
     status: FleetStatus
     # messages
     ingest: IngestService
+    messaging: MessagingRuntime
+    messaging: MessagingRuntime
 
     def close(self) -> None:
         """Give files and connections back."""
@@ -105,6 +111,24 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
     hooks.on_enrolled(assignments.start_anew)
     publications = Publications()
+    desired = DesiredStates(db, clock, trust)
+    device_auth = DeviceAuthenticator(db, clock)
+    ingest = IngestService(db, clock)
+    messaging = MessagingRuntime(
+        _messaging(settings, pki), devices=device_auth, register=ConnectionStore(db), commit=ingest, states=desired
+    )
+    hooks.on_cut_off(messaging.cut_off)
+    hooks.on_enrolled(lambda _device_id: messaging.wake())
+    publications.on_wake(messaging.wake)
+    device_auth = DeviceAuthenticator(db, clock)
+    desired = DesiredStates(db, clock, trust)
+    ingest = IngestService(db, clock)
+    allowed = ConnectionStore(db)
+    messaging = MessagingRuntime(
+        _broker(settings, pki), devices=device_auth, register=allowed, commit=ingest, states=desired
+    )
+    hooks.on_cut_off(messaging.cut_off)
+    publications.on_wake(messaging.wake)
     return Hub(
         settings=settings,
         clock=clock,
@@ -112,7 +136,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         audit=audit,
         tokens=ApiTokens(db, clock, audit),
         pki=pki,
-        device_auth=DeviceAuthenticator(db, clock),
+        device_auth=device_auth,
         device_hooks=hooks,
         device_certificates=certificates,
         enrolment_tokens=EnrolmentTokens(db, clock, audit, settings, pki.hub_ca.sha256),
@@ -129,11 +153,41 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
         assignments=assignments,
         deployments=DeploymentService(db, clock, audit, trust, assignments, Compatibility(), publications.wake),
-        desired=DesiredStates(db, clock, trust),
+        desired=desired,
         publications=publications,
         status=FleetStatus(db, clock, settings.offline_after_s),
-        ingest=IngestService(db, clock),
+        ingest=ingest,
+        messaging=messaging,
     )
+
+
+def _broker(settings: HubSettings, pki: Pki) -> MessagingSettings:
+    broker, publisher = pki.files("broker"), pki.files("publisher")
+    return MessagingSettings(
+        broker=BrokerConfig(
+            directory=settings.nats_path.absolute(),
+            certificate=broker.certificate.absolute(),
+            key=broker.key.absolute(),
+            client_cas=pki.client_cas_file.absolute(),
+            mqtt_host=settings.host,
+            mqtt_port=settings.mqtt_port,
+            nats_port=settings.nats.port,
+            store_bytes=settings.nats.store_bytes,
+        ),
+        hub_ca=pki.hub_ca_file,
+        device_ca=pki.device_ca_file,
+        publisher_certificate=publisher.certificate,
+        publisher_key=publisher.key,
+        publisher_name=PUBLISHER_NAME,
+        url=settings.nats.url,
+        mqtt_host=settings.broker_host if settings.nats.url else _local(settings.host),
+        ingest=IngestLoopSettings(stream_bytes=settings.nats.store_bytes // 2),
+    )
+
+
+def _local(host: str) -> str:
+    """The address at which a server that listens on `host` is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _gate_runner(settings: HubSettings) -> GateRunner:
@@ -145,3 +199,27 @@ def _gate_runner(settings: HubSettings) -> GateRunner:
 def _retention(settings: HubSettings) -> Retention:
     kept = settings.retention
     return Retention(approved_count=kept.approved_versions, fresh_s=kept.fresh_days * 86_400.0)
+
+
+def _messaging(settings: HubSettings, pki: Pki) -> MessagingSettings:
+    broker, publisher = pki.files("broker"), pki.files("publisher")
+    own_host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    return MessagingSettings(
+        broker=BrokerConfig(
+            directory=settings.nats_path,
+            certificate=broker.certificate,
+            key=broker.key,
+            client_cas=pki.client_cas_file,
+            mqtt_host=settings.host,
+            mqtt_port=settings.mqtt_port,
+            nats_port=settings.nats.port,
+            store_bytes=settings.nats.store_bytes,
+        ),
+        hub_ca=pki.hub_ca_file,
+        device_ca=pki.device_ca_file,
+        publisher_certificate=publisher.certificate,
+        publisher_key=publisher.key,
+        publisher_name=PUBLISHER_NAME,
+        url=settings.nats.url,
+        mqtt_host=settings.broker_host if settings.nats.url else own_host,
+    )

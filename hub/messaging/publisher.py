@@ -81,7 +81,8 @@ class Publisher:
         if self._interrupted.is_set():
             count = await asyncio.to_thread(self._states.republish_all)
             self._interrupted.clear()
-            _LOG.info("the broker did not end in order: %d desired states are sent again", count)
+            if count:
+                _LOG.info("the broker may have lost what it kept: %d desired states are sent again", count)
 
     async def _drain(self) -> None:
         while pending := await asyncio.to_thread(self._states.pending_publications, _BATCH):
