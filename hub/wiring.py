@@ -88,7 +88,6 @@ class Hub:
     # messages
     ingest: IngestService
     messaging: MessagingRuntime
-    messaging: MessagingRuntime
 
     def close(self) -> None:
         """Give files and connections back."""
@@ -115,19 +114,10 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     device_auth = DeviceAuthenticator(db, clock)
     ingest = IngestService(db, clock)
     messaging = MessagingRuntime(
-        _messaging(settings, pki), devices=device_auth, register=ConnectionStore(db), commit=ingest, states=desired
+        _broker(settings, pki), devices=device_auth, register=ConnectionStore(db), commit=ingest, states=desired
     )
     hooks.on_cut_off(messaging.cut_off)
     hooks.on_enrolled(lambda _device_id: messaging.wake())
-    publications.on_wake(messaging.wake)
-    device_auth = DeviceAuthenticator(db, clock)
-    desired = DesiredStates(db, clock, trust)
-    ingest = IngestService(db, clock)
-    allowed = ConnectionStore(db)
-    messaging = MessagingRuntime(
-        _broker(settings, pki), devices=device_auth, register=allowed, commit=ingest, states=desired
-    )
-    hooks.on_cut_off(messaging.cut_off)
     publications.on_wake(messaging.wake)
     return Hub(
         settings=settings,
@@ -199,27 +189,3 @@ def _gate_runner(settings: HubSettings) -> GateRunner:
 def _retention(settings: HubSettings) -> Retention:
     kept = settings.retention
     return Retention(approved_count=kept.approved_versions, fresh_s=kept.fresh_days * 86_400.0)
-
-
-def _messaging(settings: HubSettings, pki: Pki) -> MessagingSettings:
-    broker, publisher = pki.files("broker"), pki.files("publisher")
-    own_host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return MessagingSettings(
-        broker=BrokerConfig(
-            directory=settings.nats_path,
-            certificate=broker.certificate,
-            key=broker.key,
-            client_cas=pki.client_cas_file,
-            mqtt_host=settings.host,
-            mqtt_port=settings.mqtt_port,
-            nats_port=settings.nats.port,
-            store_bytes=settings.nats.store_bytes,
-        ),
-        hub_ca=pki.hub_ca_file,
-        device_ca=pki.device_ca_file,
-        publisher_certificate=publisher.certificate,
-        publisher_key=publisher.key,
-        publisher_name=PUBLISHER_NAME,
-        url=settings.nats.url,
-        mqtt_host=settings.broker_host if settings.nats.url else own_host,
-    )
