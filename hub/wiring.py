@@ -103,22 +103,16 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     hooks = DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)
     blobs = FileBlobs(settings.blobs_path)
-    online_keys = OnlineKeys(settings.keys_path)
-    trust = TrustRepository(
-        db, online_keys, settings.trust, clock=clock, audit=audit, registry=ReleaseGuard(db, clock, audit), blobs=blobs
-    )
+    keys, guard = OnlineKeys(settings.keys_path), ReleaseGuard(db, clock, audit)
+    trust = TrustRepository(db, keys, settings.trust, clock=clock, audit=audit, registry=guard, blobs=blobs)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
-    hooks.on_enrolled(assignments.start_anew)
     publications = Publications()
     desired = DesiredStates(db, clock, trust)
     device_auth = DeviceAuthenticator(db, clock)
     ingest = IngestService(db, clock)
-    messaging = MessagingRuntime(
-        _broker(settings, pki), devices=device_auth, register=ConnectionStore(db), commit=ingest, states=desired
-    )
-    hooks.on_cut_off(messaging.cut_off)
-    hooks.on_enrolled(lambda _device_id: messaging.wake())
-    publications.on_wake(messaging.wake)
+    broker, register = _broker(settings, pki), ConnectionStore(db)
+    messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
+    _listen(hooks, publications, assignments, messaging)
     return Hub(
         settings=settings,
         clock=clock,
@@ -149,6 +143,16 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         ingest=ingest,
         messaging=messaging,
     )
+
+
+def _listen(
+    hooks: DeviceHooks, publications: Publications, assignments: AssignmentService, messaging: MessagingRuntime
+) -> None:
+    """Who hears of what, in this order."""
+    hooks.on_enrolled(assignments.start_anew)
+    hooks.on_enrolled(lambda _device_id: messaging.wake())
+    hooks.on_cut_off(messaging.cut_off)
+    publications.on_wake(messaging.wake)
 
 
 def _broker(settings: HubSettings, pki: Pki) -> MessagingSettings:
