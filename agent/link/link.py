@@ -142,11 +142,12 @@ class Link:
         self._failed(0, why)
 
     def _failed(self, attempts: int, why: str) -> None:
+        if self._status.connected or why[:300] != self._status.problem:
+            _log.warning("no connection to the broker, which is tried again and again: %s", why)
         since_s = self._clock.now() if self._status.connected else self._status.since_s
         self._status = msgspec.structs.replace(
             self._status, connected=False, since_s=since_s, attempts=attempts, problem=why[:300]
         )
-        _log.info("no connection to the broker (attempt %d): %s", attempts, why)
 
     async def _serve(self, connection: Connection) -> str:
         """Use a connection until it ends; returns why it ended."""
