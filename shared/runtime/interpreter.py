@@ -32,7 +32,7 @@ except ImportError:  # armv7l has no such wheel
 
 RUNTIME_VERSION: str = str(_package.__version__)
 
-__all__ = ["RUNTIME_NAME", "RUNTIME_VERSION", "Call", "Graph", "schema"]
+__all__ = ["RUNTIME_NAME", "RUNTIME_VERSION", "Call", "Graph", "Interpreter", "schema"]
 
 _RUNTIME_ERRORS = (ValueError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError, KeyError, IndexError, OSError)
 
