@@ -138,7 +138,7 @@ def test_a_cut_between_file_and_row_is_finished_by_the_next_run(old: FleetKit) -
     assert not old.versions.get("digits", 1).available
 
 
-# --- the property ---------------------------------------------------------------------------------------------------------
+# --- the property -----------------------------------------------------------------------------------------------
 VERSIONS = st.integers(1, 6)
 MAYBE = st.none() | VERSIONS
 
@@ -230,14 +230,14 @@ def _fill(kit: FleetKit, world: World) -> None:
     for index, (serves, previous, target) in enumerate(world.devices):
         kit.add_device(f"d{index}")
         kit.report(f"d{index}", "m", version=serves, previous_version=previous, target_version=target)
-        version = world.assigned[index]
-        if version is not None:
+        target = world.assigned[index]
+        if target is not None:
             with kit.db.write() as connection:
                 connection.execute(
                     insert(schema.assignments).values(
                         device_id=f"d{index}",
                         model="m",
-                        version=version,
+                        version=target,
                         bundle_sha256="0" * 64,
                         bundle_bytes=1,
                         counter=1,
