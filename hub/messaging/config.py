@@ -2,7 +2,7 @@
 
 Rules: the NATS listener is on the loopback only and takes the hub's two users only; the MQTT listener wants a client
 certificate of one of the hub's authorities, and every connection there is decided by the auth callout. The TLS
-handshake may take 20 s and the callout 10 s, because a fleet that comes back at once would otherwise be reset before
+handshake may take 20 s and the callout 5 s, because a fleet that comes back at once would otherwise be reset before
 its turn. Syncing to disk stays at the server's default: nobody trusts a PUBACK, devices keep a message until the hub's
 commit is confirmed.
 """
@@ -70,7 +70,7 @@ accounts {{
 }}
 system_account: SYS
 authorization {{
-  timeout: 10
+  timeout: 5
   auth_callout {{
     issuer: {issuer}
     account: {ACCOUNT}
@@ -81,4 +81,4 @@ authorization {{
 
 
 def _quoted(value: str | Path) -> str:
-    return json.dumps(str(value))
+    return json.dumps(str(value.absolute() if isinstance(value, Path) else value))

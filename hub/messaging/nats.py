@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,8 @@ _CONNECT_S = 20.0
 # Short: a restarted broker lets devices in as soon as it listens, and asks a hub that must be there by then.
 _RECONNECT_S: Any = 0.1
 _PULL_S = 5.0
-_MAX_AT_ONCE = 64
+_AT_ONCE = 16
+_MAX_WAITING = 20_000
 Handler = Callable[[bytes], Awaitable[bytes | None]]
 
 
@@ -150,28 +152,40 @@ class NatsLink:
         except (nats.errors.Error, TimeoutError) as error:
             raise _unreachable() from error
 
-    async def serve(self, subject: str, handler: Handler) -> None:
-        """Answer requests, up to 64 at once; with several hubs each request goes to one of them."""
-        places = asyncio.Semaphore(_MAX_AT_ONCE)
+    async def serve(self, subject: str, handler: Handler, patience_s: float) -> None:
+        """Answer requests, 16 at once; with several hubs each request goes to one of them.
 
-        async def respond(message: Msg) -> None:
-            try:
-                answer = await handler(message.data)
-                if answer is not None:
-                    await self._client.publish(message.reply, answer)
-            except nats.errors.Error as error:
-                _LOG.warning("an answer on %s could not be sent: %s", subject, type(error).__name__)
-            finally:
-                places.release()
+        A request that has waited longer than `patience_s` is left: its asker has given up, and answering it would make
+        the next one late, too. In a storm that keeps all the work for those who still wait.
+        """
+        waiting: deque[tuple[float, Msg]] = deque(maxlen=_MAX_WAITING)
+        arrived = asyncio.Semaphore(0)
 
         async def accept(message: Msg) -> None:
-            await places.acquire()
-            task = asyncio.create_task(respond(message), name=f"answer {subject}")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            waiting.append((time.monotonic(), message))
+            arrived.release()
 
+        async def work() -> None:
+            while True:
+                await arrived.acquire()
+                if not waiting:  # pushed out by newer ones
+                    continue
+                since, message = waiting.popleft()
+                if time.monotonic() - since <= patience_s:
+                    await self._respond(message, handler)
+
+        for number in range(_AT_ONCE):
+            self._running.add(asyncio.create_task(work(), name=f"answers {subject} {number}"))
         await self._client.subscribe(subject, queue="hub", cb=accept)
         await self._client.flush()
+
+    async def _respond(self, message: Msg, handler: Handler) -> None:
+        try:
+            answer = await handler(message.data)
+            if answer is not None:
+                await self._client.publish(message.reply, answer)
+        except nats.errors.Error as error:
+            _LOG.warning("an answer on %s could not be sent: %s", message.subject, type(error).__name__)
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Make the stream, or bring it to `spec`; `broker.stream`."""

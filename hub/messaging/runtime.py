@@ -25,13 +25,14 @@ from hub.messaging.publisher import DesiredStates, Publisher
 from hub.messaging.renewal import watch_file
 from hub.messaging.secrets import BrokerSecrets
 from hub.messaging.tokens import CalloutSigner
-from shared.errors import SkerryError
+from shared.errors import SkerryError, Unavailable
 
 __all__ = ["MessagingRuntime", "MessagingSettings"]
 
 _LOG = logging.getLogger(__name__)
 _CALLOUT_SUBJECT = "$SYS.REQ.USER.AUTH"
 _CUT_OFF_TRIES = 3
+_FIRST_CONNECTION_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class MessagingRuntime:
         self._call(lambda: self._cut_off.put_nowait(device_id))
 
     async def run(self) -> None:
-        """Serve until cancelled; errors of the first start: `broker.missing|start|unreachable|stream|secrets`."""
+        """Serve until cancelled; errors of the first start: `broker.missing|start|unreachable|stream|mqtt|secrets`."""
         self._loop = asyncio.get_running_loop()
         secrets = await asyncio.to_thread(BrokerSecrets.create_or_load, self._settings.broker.directory)
         try:
@@ -124,7 +125,8 @@ class MessagingRuntime:
             await hub.close()
 
     async def _serve_connected(self, secrets: BrokerSecrets, hub: NatsLink, system: NatsLink) -> None:
-        await hub.serve(_CALLOUT_SUBJECT, self._callout(secrets).answer)  # first: devices may be knocking already
+        # First, because devices may be knocking already; the server itself gives up after 5 s.
+        await hub.serve(_CALLOUT_SUBJECT, self._callout(secrets).answer, patience_s=4.0)
         ingest = IngestLoop(hub, self._commit, self._settings.ingest)
         await ingest.prepare()
         mqtt = self._mqtt()
@@ -142,6 +144,7 @@ class MessagingRuntime:
                 if self.broker:
                     watching = watch_file(self._settings.broker.certificate, self.broker.restart)
                     group.create_task(watching, name="broker certificate")
+                await _first_connection(mqtt)
                 self.ready.set()
         finally:
             await mqtt.stop()
@@ -193,6 +196,19 @@ class MessagingRuntime:
             loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop closed between these lines: the hub is going down, and connections with it
             _LOG.info("messaging has ended")
+
+
+async def _first_connection(mqtt: MqttPublisher) -> None:
+    """The hub's own client comes in the way that devices do, so its first connection proves the whole path."""
+    try:
+        async with asyncio.timeout(_FIRST_CONNECTION_S):
+            await mqtt.connected.wait()
+    except TimeoutError as error:
+        raise Unavailable(
+            "broker.mqtt",
+            "The hub's own MQTT client cannot connect to the broker.",
+            hint="Look at the log of nats-server; with a broker of your own check mqtt_host, mqtt_port and its CAs.",
+        ) from error
 
 
 def _first(errors: BaseExceptionGroup[SkerryError]) -> SkerryError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 import time
@@ -191,6 +192,10 @@ class Rig:
             task.cancel()
             await asyncio.wait([task], timeout=DEADLINE_S)
 
+    def client(self, port: int, identity: Identity, client_id: str | None = None) -> DeviceClient:
+        """A device's MQTT client that trusts this hub."""
+        return DeviceClient(self.pki / "hub-ca.crt", port, identity, client_id)
+
     def close(self) -> None:
         self.database.close()
 
@@ -198,14 +203,14 @@ class Rig:
 class DeviceClient:
     """A plain MQTT 3.1.1 client with a certificate; keeps all that happens to it."""
 
-    def __init__(self, rig: Rig, port: int, identity: Identity, client_id: str | None = None) -> None:
+    def __init__(self, ca: Path, port: int, identity: Identity, client_id: str | None = None) -> None:
         self.received: list[tuple[str, bytes, bool]] = []
         self.connections: list[bool] = []
         self.disconnections = 0
         self.subscribed: dict[int, list[bool]] = {}
         self.acknowledged: set[int] = set()
         self.on_message: Callable[[str, bytes], None] = lambda _topic, _payload: None
-        context = ssl.create_default_context(cafile=str(rig.pki / "hub-ca.crt"))
+        context = ssl.create_default_context(cafile=ca)
         context.load_cert_chain(identity.certificate, identity.key)
         self._port = port
         self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id or identity.name, clean_session=True)
@@ -261,6 +266,14 @@ class DeviceClient:
     def _on_message(self, _c: Any, _u: Any, message: Any) -> None:
         self.received.append((message.topic, message.payload, message.retain))
         self.on_message(message.topic, message.payload)
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that are free now."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = DEADLINE_S) -> None:

@@ -18,7 +18,7 @@ from hub.messaging.renewal import watch_file
 from hub.messaging.secrets import BrokerSecrets
 from shared.errors import StorageFailure, Unavailable
 from shared.wire.down import DesiredState, decode_desired
-from tests.messaging.rig import DeviceClient, Identity, Rig, wait_for
+from tests.messaging.rig import Identity, Rig, wait_for
 
 
 def config(rig: Rig) -> BrokerConfig:
@@ -61,7 +61,7 @@ async def test_a_killed_server_comes_back_and_devices_and_hub_go_on(rig: Rig) ->
         broker = runtime.broker
         assert broker is not None
         assert broker.pid is not None
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             await asyncio.to_thread(client.connected)
             os.kill(broker.pid, signal.SIGKILL)
             await asyncio.to_thread(wait_for, lambda: client.connections.count(True) > 1)
@@ -118,7 +118,7 @@ async def test_retained_states_that_a_cut_may_have_taken_are_sent_again(rig: Rig
 
 
 def _receives(rig: Rig, port: int, identity: Identity) -> None:
-    with DeviceClient(rig, port, identity) as client:
+    with rig.client(port, identity) as client:
         client.connected()
         client.subscribe("fleet/dev1/down")
         wait_for(lambda: client.received)

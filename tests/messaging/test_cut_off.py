@@ -13,7 +13,7 @@ from hub.messaging.runtime import MessagingRuntime
 from hub.messaging.secrets import BrokerSecrets
 from hub.store.connections import ConnectionStore
 from shared.wire.down import DesiredState
-from tests.messaging.rig import DeviceClient, Rig, wait_for
+from tests.messaging.rig import Rig, wait_for
 
 
 async def test_a_revoked_device_is_cut_off_within_five_seconds_and_refused_afterwards(rig: Rig) -> None:
@@ -21,8 +21,8 @@ async def test_a_revoked_device_is_cut_off_within_five_seconds_and_refused_after
 
     def scene(runtime: MessagingRuntime) -> None:
         with (
-            DeviceClient(rig, runtime.mqtt_port, identity) as client,
-            DeviceClient(rig, runtime.mqtt_port, other) as bystander,
+            rig.client(runtime.mqtt_port, identity) as client,
+            rig.client(runtime.mqtt_port, other) as bystander,
         ):
             client.connected()
             bystander.connected()
@@ -67,7 +67,7 @@ async def test_a_device_whose_hub_died_between_revoking_and_kicking_is_found_by_
     identity = rig.enrol("dev1")
 
     async with rig.running() as runtime:
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             await asyncio.to_thread(client.connected)
             rig.revoke("dev1")
             secrets = BrokerSecrets.create_or_load(rig.directory / "nats")

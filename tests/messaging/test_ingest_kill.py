@@ -7,7 +7,6 @@ killed with -9 while thousands of messages are under way; in the end every count
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import threading
 import time
@@ -25,7 +24,7 @@ from hub.messaging.secrets import BrokerSecrets
 from hub.store.schema import device_events, device_models, device_status
 from shared.wire.down import Watermark, decode_watermark
 from shared.wire.up import Envelope, Event, Heartbeat, ModelStatus, encode_body, encode_envelope
-from tests.messaging.rig import DeviceClient, Identity, Rig, wait_for
+from tests.messaging.rig import Identity, Rig, free_ports, wait_for
 
 DEVICES, MESSAGES, WINDOW, KILLS = 4, 1500, 300, 5
 EPOCH = "a" * 16
@@ -39,7 +38,7 @@ class SendingDevice(threading.Thread):
         super().__init__(name=identity.name, daemon=True)
         self.confirmed = 0
         self._count = count
-        self._client = DeviceClient(rig, port, identity)
+        self._client = rig.client(port, identity)
         self._client.on_message = self._heard
         self._news = threading.Event()
 
@@ -88,13 +87,6 @@ class SendingDevice(threading.Thread):
                     client.client.publish(f"fleet/{self.name}/up/x", self._message(seq), qos=1)
                     sent = seq
                 self._news.wait(0.05)
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 @asynccontextmanager

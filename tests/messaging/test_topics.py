@@ -11,7 +11,7 @@ from hub.pki.authority import Authority
 from hub.store.schema import device_status
 from shared.wire.down import DesiredState, Watermark, decode_desired, decode_watermark
 from shared.wire.up import Envelope, Event, encode_body, encode_envelope
-from tests.messaging.rig import DeviceClient, Identity, Rig, wait_for
+from tests.messaging.rig import Identity, Rig, wait_for
 
 EPOCH = "a" * 16
 
@@ -27,7 +27,7 @@ async def test_a_message_up_is_confirmed_by_a_watermark_down(rig: Rig) -> None:
     identity = rig.enrol("dev1")
 
     def device(runtime: MessagingRuntime) -> None:
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             client.connected()
             assert client.subscribe("fleet/dev1/down", "fleet/dev1/down/#") == [True, True]
             client.client.publish("fleet/dev1/up/event", event("dev1", 1), qos=1)
@@ -47,7 +47,7 @@ async def test_a_desired_state_is_retained_for_a_device_that_comes_later(rig: Ri
         rig.states.desire(DesiredState(device_id="dev1", revision=1))
         runtime.wake()
         wait_for(lambda: ("dev1", 1) in rig.states.published)
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             client.connected()
             client.subscribe("fleet/dev1/down", "fleet/dev1/down/#")
             wait_for(lambda: client.received)
@@ -65,7 +65,7 @@ async def test_a_device_cannot_write_under_another_name(rig: Rig) -> None:
     rig.enrol("dev2")
 
     def device(runtime: MessagingRuntime) -> None:
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             client.connected()
             client.subscribe("fleet/dev1/down/#")
             client.client.publish("fleet/dev2/up/event", event("dev2", 1), qos=1)  # another's topic
@@ -90,7 +90,7 @@ async def test_a_device_cannot_listen_outside_its_own_topics(rig: Rig) -> None:
     foreign = ["#", "+/#", "fleet/#", "fleet/+/down", "fleet/dev2/down", "fleet/dev2/down/#", "fleet/dev1/#", "$SYS/#"]
 
     def device(runtime: MessagingRuntime) -> None:
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             client.connected()
             assert client.subscribe(*foreign) == [False] * len(foreign)
             assert client.subscribe("fleet/dev1/down", "fleet/dev1/down/#") == [True, True]
@@ -127,10 +127,10 @@ async def test_only_its_own_certificate_and_name_let_a_client_in(rig: Rig) -> No
 
     def clients(runtime: MessagingRuntime) -> None:
         for identity, client_id in refused:
-            with DeviceClient(rig, runtime.mqtt_port, identity, client_id) as client:
+            with rig.client(runtime.mqtt_port, identity, client_id) as client:
                 wait_for(client.answered)
                 assert not any(client.connections), (identity, client_id)
-        with DeviceClient(rig, runtime.mqtt_port, known) as client:
+        with rig.client(runtime.mqtt_port, known) as client:
             client.connected()
 
     async with rig.running() as runtime:
@@ -141,7 +141,7 @@ async def test_the_publisher_may_only_publish_downwards(rig: Rig) -> None:
     rig.enrol("dev1")
 
     def publisher(runtime: MessagingRuntime) -> None:
-        with DeviceClient(rig, runtime.mqtt_port, rig.identity("publisher", "hub:publisher:test")) as client:
+        with rig.client(runtime.mqtt_port, rig.identity("publisher", "hub:publisher:test")) as client:
             client.connected()
             assert client.subscribe("fleet/dev1/down", "fleet/+/up/#", "#") == [False] * 3
 
@@ -165,7 +165,7 @@ async def test_a_connection_ends_when_its_certificate_does(rig: Rig) -> None:
     identity = rig.enrol("dev1", lifetime_s=3)
 
     def device(runtime: MessagingRuntime) -> None:
-        with DeviceClient(rig, runtime.mqtt_port, identity) as client:
+        with rig.client(runtime.mqtt_port, identity) as client:
             client.connected()
             wait_for(lambda: client.disconnections)
 
