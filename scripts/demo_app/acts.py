@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from scripts.demo_app.predictions import Application, SteadyLoad
 from scripts.demo_app.processes import DemoFailed, wait_until
-from scripts.demo_app.stage import Stage
+from scripts.demo_app.stage import Device, Stage
 from scripts.demo_app.train import Parts, gate_policy, train, write_broken_bundle, write_held_out, write_parts
 from shared import canonical
 
 __all__ = ["ACTS", "Act"]
 
+T = TypeVar("T")
 _ROOT_KEYS = ("root-1", "root-2", "root-3")
 _REVIEWERS = ("alice", "bob", "carol")
 _IMAGES = 300
 
 
+@dataclass(frozen=True, slots=True)
 class Act:
     """A title, a sentence, and what happens."""
 
-    def __init__(self, title: str, text: str, play: object) -> None:
-        self.title, self.text = title, text
-        self._play = play
+    title: str
+    text: str
+    play: Callable[[Stage], None]
 
     def run(self, stage: Stage) -> None:
         """Play it."""
         stage.screen.act(self.title, self.text)
-        if not callable(self._play):
-            raise DemoFailed(f"{self.title} cannot be played.")
-        self._play(stage)
+        self.play(stage)
 
 
 def _hub_and_people(stage: Stage) -> None:
     with stage.screen.step("starting the hub: HTTPS, SQLite, file blobs, message broker"):
         stage.start_hub()
     with stage.screen.step("six people make a key each: three hold the root, three review models"):
-        for name in (*_ROOT_KEYS, *_REVIEWERS):
-            stage.skerry("keys", "create", name, "--dir", str(stage.keys), show=name == _ROOT_KEYS[0])
+        _at_once(
+            lambda name: stage.skerry("keys", "create", name, "--dir", str(stage.keys), show=name == _ROOT_KEYS[0]),
+            (*_ROOT_KEYS, *_REVIEWERS),
+        )
     with stage.screen.step("two of three root keys sign who may say what; the hub holds none of them"):
         stage.skerry(
             "trust", "init", "--threshold", "2", *_options("--root-key", [_key(stage, n) for n in _ROOT_KEYS[:2]]),
@@ -56,37 +61,40 @@ def _hub_and_people(stage: Stage) -> None:
 
 def _enrol(stage: Stage) -> None:
     stage.add_devices()
-    for device in stage.devices:
+
+    def join(device: Device) -> None:
         first = device is stage.devices[0]
-        with stage.screen.step(f"{device.name} ({device.profile}): key made there, certificate from the hub"):
-            made = stage.skerry(
-                "devices", "token", "--device", device.name, "--profile", device.profile,
-                "--root", str(stage.keys / "root.json"), show=first,
-            )  # fmt: skip
-            stage.agent(
-                "enrol", made["join"], "--profile", device.profile, "--state", str(device.state), show=first
-            )
+        made = stage.skerry(
+            "devices", "token", "--device", device.name, "--profile", device.profile,
+            "--root", str(stage.keys / "root.json"), show=first,
+        )  # fmt: skip
+        state = ("--profile", device.profile, "--state", str(device.state))
+        stage.agent("enrol", made["join"], *state, show=first)
+
+    with stage.screen.step("five profiles; each key is made on its device, each certificate by the hub"):
+        _at_once(join, stage.devices)
+    with stage.screen.step("five agents start, and every one is connected over mutual TLS"):
+        for device in stage.devices:
             stage.start_agent(device)
-    with stage.screen.step("every device is connected over mutual TLS"):
         wait_until(lambda: _online(stage) == len(stage.devices), what="all devices to report", timeout_s=60)
 
 
 def _first_version(stage: Stage) -> None:
     with stage.screen.step(f"training on a tenth of the real data ({stage.data.title}), quantising to int8"):
-        parts = train(stage.data, share=0.1, seed=1)
+        parts = train(stage.data, share=0.1, seed=1, log=stage.children.log("training"))
     write_held_out(stage.data, stage.folder / "held-out.npz")
     _release(stage, parts, 1)
-    _deploy(stage, 1)
+    _roll_out(stage, 1)
     _measure(stage, 1)
 
 
 def _second_version(stage: Stage) -> None:
     with stage.screen.step("training on all of the data, quantising to int8"):
-        parts = train(stage.data, share=1.0, seed=2)
+        parts = train(stage.data, share=1.0, seed=2, log=stage.children.log("training"))
     _release(stage, parts, 2)
     loads = _steady_load(stage)
     try:
-        _deploy(stage, 2)
+        _roll_out(stage, 2)
         _third_version(stage, parts)
     finally:
         for load in loads:
@@ -101,19 +109,16 @@ def _third_version(stage: Stage, parts: Parts) -> None:
     write_broken_bundle(parts, stage.data, bundle, version=3)
     stage.skerry("versions", "register", stage.model, "--bundle", str(bundle))
     _gate_and_sign(stage, 3, show=False)
-    _send(stage, 3)
     with stage.screen.step("every device tries it in a child process, refuses it, and says why"):
-        rows = stage.wait_for_installs(3, {"rolled_back"})
-    columns = ("device", "serves", "refused", "reason at the hub")
-    stage.screen.table(
-        "Version 3",
-        columns,
-        [(d.name, str(r["version"]), r["reason_code"], r["reason"]) for d, r in zip(stage.devices, rows, strict=True)],
-    )
-    wrong = [row for row in rows if row["version"] != 2 or row["reason_code"] != "probe.golden_mismatch"]
-    if wrong:
-        raise DemoFailed(f"Not every device refused version 3 as it should: {wrong}")
-    stage.facts["refused"] = {d.name: r["reason_code"] for d, r in zip(stage.devices, rows, strict=True)}
+        sent = _deploy(stage, 3, refused=True)
+    rows = stage.skerry("deployments", "devices", sent["deployment"]["deployment_id"], "--progress", "failed")
+    columns = ("device", "serves", "reason at the hub")
+    said = [(r["device_id"], str(r["running_version"]), f"{r['reason_code']}: {r['reason']}") for r in rows]
+    stage.screen.table("Version 3", columns, said)
+    right = [r for r in rows if r["running_version"] == 2 and r["reason_code"] == "probe.golden_mismatch"]
+    if len(right) != len(stage.devices):
+        raise DemoFailed(f"Not every device refused version 3 as it should: {rows}")
+    stage.facts["refused"] = {r["device_id"]: r["reason_code"] for r in rows}
 
 
 def _release(stage: Stage, parts: Parts, version: int) -> None:
@@ -127,25 +132,26 @@ def _gate_and_sign(stage: Stage, version: int, *, show: bool) -> None:
     with stage.screen.step("the hub evaluates it on held-out data, against the model's gate"):
         held_out = str(stage.folder / "held-out.npz")
         result = stage.skerry("versions", "gate", stage.model, str(version), held_out, show=show)
-    stage.screen.fact(f"gate passed, accuracy [bold]{result['metrics']['accuracy']:.3f}[/]")
+    stage.screen.fact(f"gate passed, accuracy [bold]{result['metrics']['values']['accuracy']:.3f}[/]")
     with stage.screen.step("two reviewers look at it and sign: that is the approval"):
         for name in _REVIEWERS[:2]:
             stage.skerry(
                 "versions", "sign", stage.model, str(version), "--key", _key(stage, name),
-                "--root", str(stage.keys / "root.json"), "--yes", show=show,
+                "--yes", show=show,
             )  # fmt: skip
 
 
-def _send(stage: Stage, version: int) -> None:
-    deployment = stage.skerry("deploy", stage.model, str(version), "--filter", "all", "--yes")
-    if deployment["devices"] != len(stage.devices):
-        raise DemoFailed(f"Version {version} went to {deployment['devices']} devices: {deployment}")
+def _deploy(stage: Stage, version: int, *, refused: bool = False) -> dict[str, Any]:
+    sent: dict[str, Any] = stage.skerry("deploy", stage.model, str(version), "--all", "--wait", refused=refused)
+    done = sent["progress"]["failed" if refused else "succeeded"]
+    if done != len(stage.devices):
+        raise DemoFailed(f"Version {version} is on {done} of {len(stage.devices)} devices: {sent}")
+    return sent
 
 
-def _deploy(stage: Stage, version: int) -> None:
-    _send(stage, version)
+def _roll_out(stage: Stage, version: int) -> None:
     with stage.screen.step(f"five devices download, verify, probe, switch and watch version {version}"):
-        stage.wait_for_installs(version, {"committed"})
+        _deploy(stage, version)
     stage.skerry("versions", "promote", stage.model, str(version), "--reason", "demo", show=False)
 
 
@@ -190,8 +196,8 @@ def _measure(stage: Stage, version: int) -> None:
 
 
 def _status(stage: Stage) -> None:
-    status = stage.skerry("status")
-    stage.facts["status"] = status
+    stage.show("status")
+    stage.facts["status"] = stage.skerry("status", show=False)
     verified = stage.skerry("audit", "verify")
     stage.facts["audit"] = verified
     stage.screen.fact(f"the audit log's hash chain holds over [bold]{verified.get('entries', '?')}[/] entries")
@@ -200,6 +206,11 @@ def _status(stage: Stage) -> None:
 def _online(stage: Stage) -> int:
     stage.children.check()
     return int(stage.skerry("status", show=False)["devices"]["online"])
+
+
+def _at_once(work: Callable[[T], object], items: Sequence[T]) -> None:
+    with ThreadPoolExecutor(len(items)) as pool:
+        list(pool.map(work, items))
 
 
 def _key(stage: Stage, name: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Screen"]
 
@@ -41,6 +42,10 @@ class Screen:
     def fact(self, text: str) -> None:
         """One line of result."""
         self.console.print(f"    {text}")
+
+    def text(self, text: str) -> None:
+        """What a command printed, as it is."""
+        self.console.print(Text.from_ansi(text.rstrip()))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table."""

@@ -92,33 +92,43 @@ class Stage:
         command = [str(_BIN / "skerry-agent"), "run", "--state", str(device.state)]
         self.children.start(device.name, command, env)
 
-    def skerry(self, *words: str, show: bool = True) -> Any:
-        """Run `skerry WORDS --json`; its answer, or `DemoFailed` with what it said."""
+    def skerry(self, *words: str, show: bool = True, refused: bool = False) -> Any:
+        """Run `skerry WORDS --json`; its answer, or `DemoFailed` with what it said.
+
+        refused: the command must end with 5, as `deploy --wait` does when devices refused the version.
+        """
         if show:
             self.screen.command(["skerry", *map(self._shown, words)])
-        token = (self.folder / "hub" / "admin.token").read_text().strip()
-        env = {
-            "SKERRY_URL": self.url,
-            "SKERRY_TOKEN": token,
-            "SKERRY_CA": str(self.folder / "hub" / "pki" / "hub-ca.crt"),
-            "SKERRY_PASSPHRASE": PASSPHRASE,
-        }
-        return self._run("skerry", words, env)
+        return json.loads(self._run("skerry", [*words, "--json"], self._person(), 5 if refused else 0))
+
+    def show(self, *words: str) -> None:
+        """Run `skerry WORDS` and let the person read what it prints."""
+        self.screen.command(["skerry", *words])
+        width = str(self.screen.console.width - 2)
+        self.screen.text(self._run("skerry", words, {**self._person(), "COLUMNS": width}, 0))
 
     def agent(self, *words: str, show: bool = True) -> Any:
         """Run `skerry-agent WORDS --json`."""
         if show:
             self.screen.command(["skerry-agent", *map(self._shown, words)])
-        return self._run("skerry-agent", words, {})
+        return json.loads(self._run("skerry-agent", [*words, "--json"], {}, 0))
+
+    def _person(self) -> dict[str, str]:
+        return {
+            "SKERRY_URL": self.url,
+            "SKERRY_TOKEN": (self.folder / "hub" / "admin.token").read_text().strip(),
+            "SKERRY_CA": str(self.folder / "hub" / "pki" / "hub-ca.crt"),
+            "SKERRY_PASSPHRASE": PASSPHRASE,
+        }
 
     def _shown(self, word: str) -> str:
         if word.startswith("skerry-join:"):
             return word[:24] + "…"
         return shlex.quote(word.replace(f"{self.folder}/", ""))
 
-    def _run(self, program: str, words: Sequence[str], env: dict[str, str]) -> Any:
+    def _run(self, program: str, words: Sequence[str], env: dict[str, str], code: int) -> str:
         done = subprocess.run(
-            [str(_BIN / program), *words, "--json"],
+            [str(_BIN / program), *words],
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -126,28 +136,7 @@ class Stage:
             timeout=_COMMAND_TIMEOUT_S,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != code:
             said = (done.stdout.strip() + "\n" + done.stderr.strip()).strip()
             raise DemoFailed(f"{program} {' '.join(map(self._shown, words))} ended with {done.returncode}:\n{said}")
-        return json.loads(done.stdout)
-
-    def wait_for_installs(self, version: int, states: set[str], *, timeout_s: float = 60) -> list[dict[str, Any]]:
-        """Until every device reports one of `states` about `version`; the hub's rows of them."""
-        rows: list[dict[str, Any]] = []
-
-        def arrived() -> bool:
-            self.children.check()
-            rows[:] = [self.device_model(device) for device in self.devices]
-            return all(row.get("target_version") == version and row.get("state") in states for row in rows)
-
-        try:
-            wait_until(arrived, what=f"version {version} on every device", timeout_s=timeout_s, interval_s=0.5)
-        except DemoFailed as error:
-            raise DemoFailed(f"{error}\n{json.dumps(rows, indent=1)}") from error
-        return rows
-
-    def device_model(self, device: Device) -> dict[str, Any]:
-        """What the hub knows of the demo's model on one device."""
-        shown = self.skerry("devices", "show", device.name, show=False)
-        found = [row for row in shown["models"] if row["model"] == self.model]
-        return found[0] if found else {}
+        return done.stdout
