@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,7 +37,7 @@ from agent.supervision import Supervisor
 from agent.telemetry.process import rss_bytes
 from shared import __version__, durable
 from shared.clock import Clock, SystemClock
-from shared.errors import SkerryError
+from shared.errors import InvalidInput, SkerryError
 from shared.profiles import Profile, load_profile
 from shared.settings import load_settings
 from shared.wire.up import Event
@@ -45,6 +46,8 @@ __all__ = ["Daemon", "start"]
 
 _log = logging.getLogger(__name__)
 _THREADS_COUNT = 2
+_SERVING_S = 10.0
+_SOCKET_BYTES = 107
 Part = Callable[[], Awaitable[None]]
 
 
@@ -57,6 +60,8 @@ def start(state: Path, overrides: Mapping[str, Any]) -> int:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
         )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        _check_socket(paths.socket)
         identity = IdentityStore(paths.identity).load()
         profile = load_profile(identity.profile)
         durable.make_dir(paths.run, mode=0o750)
@@ -65,6 +70,15 @@ def start(state: Path, overrides: Mapping[str, Any]) -> int:
     except SkerryError as error:
         return Output(as_json=False).error(error)
     return 0
+
+
+def _check_socket(path: Path) -> None:
+    if len(os.fsencode(path)) > _SOCKET_BYTES:
+        raise InvalidInput(
+            "agent.state_path",
+            f"The path {path} is too long for a Unix socket ({_SOCKET_BYTES} bytes).",
+            hint="Use a shorter --state folder.",
+        )
 
 
 async def _run(paths: AgentPaths, identity: Identity, profile: Profile, settings: AgentSettings) -> None:
@@ -122,8 +136,7 @@ class Daemon:
         self._keep("prediction API", self._serve)
         if self._settings.api_port is not None:
             self._keep("loopback port", self._serve_port)
-        await self._serving.wait()
-        self._notifier.ready()
+        await self._say_ready()
         self._keep_the_rest()
         tune_process()
         try:
@@ -140,6 +153,16 @@ class Daemon:
             _log.exception("recovery failed")
             message = f"The installed models could not be loaded: {error}"[:500]
             self._outbox.post(Event(code="agent.recovery_failed", severity="error", message=message))
+
+    async def _say_ready(self) -> None:
+        """Ready when predictions are served; if they cannot be, the rest starts anyway, so that it can be repaired."""
+        try:
+            async with asyncio.timeout(_SERVING_S):
+                await self._serving.wait()
+        except TimeoutError:
+            _log.error("predictions are not served yet; the log says why")
+            self._notifier.status("Predictions are not served; the log says why.")
+        self._notifier.ready()
 
     def _keep(self, name: str, part: Part) -> None:
         self._tasks.append(asyncio.create_task(self._supervisor.keep(name, part), name=name))

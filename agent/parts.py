@@ -77,8 +77,8 @@ class HubParts:
         """What is to be kept running, by name."""
         return {
             "outbox": self._keep_outbox,
-            "link": self._after_outbox(self._link.run),
-            "heartbeat": self._after_outbox(self._beat),
+            "link": self._link.run,
+            "heartbeat": self._beat,
             "certificate renewal": self._renewing.run,
         }
 
@@ -86,14 +86,8 @@ class HubParts:
         await self._outbox.start()
         await asyncio.get_running_loop().create_future()
 
-    def _after_outbox(self, run: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        async def part() -> None:
-            await self._outbox.opened()
-            await run()
-
-        return part
-
     async def _beat(self) -> None:
+        await self._outbox.opened()
         inventory = await asyncio.to_thread(
             take_inventory,
             self._paths.root,

@@ -2,7 +2,8 @@
 
 Rules: always tries MQTT, with exponential back-off and jitter; messages leave in order and are sent again until the
 hub has confirmed them; a desired state is on the disk before it is acted upon; after a time without MQTT the hub is
-asked over HTTPS as well. Nothing that the network does ends this task: failures are kept for `status` and logged.
+asked over HTTPS as well. A device whose disk gives no outbox still learns what it should run. Nothing that the
+network does ends this task: failures are kept for `status` and logged.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agent.link.exchange import Request
 from agent.link.fallback import Fallback
 from agent.link.window import SendWindow
 from agent.ota.backoff import Backoff, delay_s
-from agent.outbox.outbox import Outbox
+from agent.outbox.outbox import Message, Outbox
 from agent.settings import LinkSettings
 from shared import limits
 from shared.clock import Clock
@@ -231,6 +232,8 @@ class Link:
 
     async def _take_ack(self, data: bytes) -> None:
         mark = decode_watermark(data)
+        if not self._outbox.is_open:
+            return  # it comes again when something is sent
         await self._outbox.confirm(mark.epoch, mark.seq)
 
     async def _take_document(self, data: bytes) -> None:
@@ -255,9 +258,11 @@ class Link:
 
     async def _ask_over_https(self) -> bool:
         """One exchange; True when messages were confirmed and more are waiting."""
-        messages = await self._outbox.pending(
-            self._outbox.state.watermark, count=limits.MAX_UP_BATCH_COUNT, limit_bytes=limits.MAX_UP_BATCH_BYTES
-        )
+        messages: list[Message] = []
+        if self._outbox.is_open:
+            messages = await self._outbox.pending(
+                self._outbox.state.watermark, count=limits.MAX_UP_BATCH_COUNT, limit_bytes=limits.MAX_UP_BATCH_BYTES
+            )
         result = await self._fallback.exchange(Request(etag=self._etag, messages=[m.data for m in messages]))
         self._status = msgspec.structs.replace(self._status, https_ok_s=self._clock.now())
         moved = result.epoch is not None and await self._outbox.confirm(result.epoch, result.watermark)

@@ -100,6 +100,12 @@ class Outbox:
             self._thread = None
             raise
         self._opened.set()
+        self._tell_listeners()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `start` has succeeded."""
+        return self._opened.is_set()
 
     async def opened(self) -> None:
         """Wait until `start` has succeeded."""
@@ -146,6 +152,10 @@ class Outbox:
             return [Message(kind=row.kind, seq=row.seq, data=self._envelope(epoch, row)) for row in rows]
 
         return await asyncio.wrap_future(self._submit(run))
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _envelope(self, epoch: str, row: Row) -> bytes:
         fields = {name: getattr(row, name) for name in row.__struct_fields__}
@@ -231,8 +241,7 @@ class Outbox:
             else:
                 work.done.set_result(result)
         if self._state != before:
-            for listener in self._listeners:
-                listener()
+            self._tell_listeners()
 
     def _transact(self, batch: list[_Work]) -> list[Any]:
         if self._store is None:

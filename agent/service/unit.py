@@ -23,7 +23,7 @@ Group={account}
 UMask=0007
 ProtectSystem=strict
 ReadWritePaths={state}
-ProtectHome=yes
+ProtectHome={home}
 PrivateTmp=yes
 PrivateDevices=yes
 ProtectKernelTunables=yes
@@ -90,13 +90,23 @@ def memory_max_bytes(profile: Profile) -> int:
 def render_unit(options: UnitOptions) -> str:
     """The unit file's text."""
     command = " ".join(_quoted(part) for part in (str(options.python), "-m", "agent", "--state", str(options.state)))
-    hardening = "" if options.user else _SYSTEM_ONLY.format(account=ACCOUNT, state=_quoted(str(options.state)))
+    hardening = (
+        ""
+        if options.user
+        else _SYSTEM_ONLY.format(account=ACCOUNT, state=_quoted(str(options.state)), home=_home(options))
+    )
     return _UNIT.format(
         command=command,
         memory=options.memory_max_bytes,
         hardening=hardening,
         target="default.target" if options.user else "multi-user.target",
     )
+
+
+def _home(options: UnitOptions) -> str:
+    """Homes are hidden, unless what is to be run is in one."""
+    inside = str(options.python).startswith(("/home/", "/root/")) or str(options.state).startswith(("/home/", "/root/"))
+    return "read-only" if inside else "yes"
 
 
 def render_account(state: Path) -> str:

@@ -98,6 +98,27 @@ def test_a_damaged_outbox_and_a_damaged_desired_state_do_not_stop_the_prediction
         until(lambda: agent.ask("/skerry/status")["hub"]["outbox_count"] >= 3)
 
 
+def test_without_an_outbox_the_device_still_serves_and_learns_its_desired_state(
+    paths: AgentPaths, tmp_path: Path
+) -> None:
+    install_digits(paths)
+    paths.outbox.mkdir()
+    with MqttHub(tmp_path / "broker") as hub:
+        hub.adopt(paths)
+        hub.publish(DesiredState(device_id="dev1", revision=9))
+        with running(paths) as agent:
+            assert agent.predict() == load_digits().test_y[0]
+            until(lambda: agent.ask("/skerry/status")["hub"]["desired_revision"] == 9)
+            paths.outbox.rmdir()
+            hub.wait_for("inventory")
+
+
+def test_a_socket_path_that_the_kernel_cannot_take_is_explained(tmp_path: Path) -> None:
+    done = start(AgentPaths(tmp_path / ("x" * 120)))
+    assert done.returncode == 2
+    assert "agent.state_path" in done.stderr
+
+
 def test_a_taken_loopback_port_does_not_stop_the_socket(paths: AgentPaths, tmp_path: Path) -> None:
     install_digits(paths)
     with (

@@ -16,7 +16,9 @@ from agent.service.unit import UnitOptions, memory_max_bytes, render_account, re
 from shared.errors import Forbidden
 from shared.profiles import load_profile
 
-OPTIONS = UnitOptions(python=Path(sys.executable), state=Path("/var/lib/skerry"), memory_max_bytes=300_000_000)
+OPTIONS = UnitOptions(
+    python=Path("/opt/skerry/bin/python"), state=Path("/var/lib/skerry"), memory_max_bytes=300_000_000
+)
 
 
 def parsed(text: str) -> configparser.ConfigParser:
@@ -29,7 +31,7 @@ def parsed(text: str) -> configparser.ConfigParser:
 def test_the_unit_is_hardened_and_watched() -> None:
     unit = parsed(render_unit(OPTIONS))["Service"]
     assert unit["Type"] == "notify"
-    assert unit["ExecStart"] == f"{sys.executable} -m agent --state /var/lib/skerry"
+    assert unit["ExecStart"] == "/opt/skerry/bin/python -m agent --state /var/lib/skerry"
     assert unit["WatchdogSec"] == "60"
     assert unit["Restart"] == "always"
     assert unit["MemoryMax"] == "300000000"
@@ -56,6 +58,11 @@ def test_a_unit_of_ones_own_has_nothing_that_needs_root() -> None:
     assert "CapabilityBoundingSet" not in unit["Service"]
     assert unit["Service"]["NoNewPrivileges"] == "yes"
     assert unit["Install"]["WantedBy"] == "default.target"
+
+
+def test_an_interpreter_in_a_home_can_still_be_read() -> None:
+    options = UnitOptions(python=Path("/home/ada/venv/bin/python"), state=Path("/var/lib/skerry"), memory_max_bytes=1)
+    assert parsed(render_unit(options))["Service"]["ProtectHome"] == "read-only"
 
 
 def test_paths_with_spaces_and_percent_signs_stay_one_word() -> None:
