@@ -28,6 +28,7 @@ __all__ = ["ApiTokens", "NewToken"]
 DAY_S = 86_400
 MAX_TOKEN_DAYS = 3650
 _MAX_SECRET_CHARS = 128
+_RESERVED = ("hub",)  # the audit log's name for the hub itself; with a colon: devices and the hub's parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,18 @@ def _digest(secret: str) -> str:
 
 
 def _check_name(name: str) -> str:
-    if not name or len(name) > MAX_NAME_CHARS or not name.isprintable() or name != name.strip() or ":" in name:
+    if (
+        name in _RESERVED
+        or not name
+        or len(name) > MAX_NAME_CHARS
+        or not name.isprintable()
+        or name != name.strip()
+        or ":" in name
+    ):
         raise InvalidInput(
             "access.name",
             f"{name!r:.80} is not a valid name.",
-            hint=f"Use 1 to {MAX_NAME_CHARS} printable characters without a colon.",
+            hint=f"Use 1 to {MAX_NAME_CHARS} printable characters without a colon; {', '.join(_RESERVED)} is taken.",
         )
     return name
 

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import DBAPIError
 
-from shared.errors import Unavailable
+from hub.store.failures import plain_errors
 
 __all__ = ["Connection", "Database"]
 
 _BUSY_MS = 15_000
+_POOL_COUNT = 10
+_OVERFLOW_COUNT = 40  # with the pool more than the server's threads, so that none waits for a connection
 
 
 def _on_connect(dbapi: Any, _record: Any) -> None:
@@ -34,7 +35,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine: Engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+        self.engine: Engine = create_engine(
+            self.url, pool_pre_ping=not self.is_sqlite, pool_size=_POOL_COUNT, max_overflow=_OVERFLOW_COUNT
+        )
         if self.is_sqlite:
             event.listen(self.engine, "connect", _on_connect)
 
@@ -58,13 +61,8 @@ class Database:
 
     def check(self) -> None:
         """Return if the database answers; `Unavailable` (`database.unavailable`) otherwise."""
-        try:
-            with self.read() as connection:
-                connection.execute(select(1))
-        except DBAPIError as error:
-            raise Unavailable(
-                "database.unavailable", "The database does not answer.", hint="Look at the hub's log.", retriable=True
-            ) from error
+        with plain_errors(), self.read() as connection:
+            connection.execute(select(1))
 
     def close(self) -> None:
         """Give the connections back."""

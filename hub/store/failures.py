@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    StatementError,
+    TimeoutError,
+)
 
 from shared.errors import InvalidInput, Unavailable
 
-__all__ = ["plain_errors"]
+__all__ = ["is_away", "plain_errors"]
 
 
 @contextmanager
@@ -23,13 +32,24 @@ def plain_errors() -> Iterator[None]:
     except SQLAlchemyError as error:
         if _is_about_a_value(error):
             raise InvalidInput("database.value", f"The database refused a value: {error}."[:300]) from error
-        raise Unavailable(
-            "database.unavailable",
-            "The database does not answer.",
-            hint="Look at the hub's log; work goes on by itself when the database is back.",
-            retriable=True,
-            detail={"cause": type(error).__name__},
-        ) from error
+        raise _unavailable(error) from error
+
+
+def is_away(error: Exception) -> Unavailable | None:
+    """`database.unavailable` when this exception says that the database is away or too busy; else None."""
+    if isinstance(error, OperationalError | InterfaceError | TimeoutError):
+        return _unavailable(error)
+    return None
+
+
+def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    return Unavailable(
+        "database.unavailable",
+        "The database does not answer.",
+        hint="Look at the hub's log; work goes on by itself when the database is back.",
+        retriable=True,
+        detail={"cause": type(error).__name__},
+    )
 
 
 def _is_about_a_value(error: SQLAlchemyError) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -32,6 +33,16 @@ def guards(dependant: Dependant) -> Iterator[object]:
         yield from guards(dependency)
 
 
+@pytest.fixture(scope="module")
+def strangers(shared_kit: HubKit) -> dict[str, httpx.Client]:
+    return {"nobody": shared_kit.client(), "unknown": shared_kit.client("sk_" + "A" * 43)}
+
+
+@pytest.fixture(scope="module")
+def people(shared_kit: HubKit) -> dict[Role, httpx.Client]:
+    return {role: shared_kit.person(role) for role in Role}
+
+
 ALL = [pytest.param(method, route, id=f"{method} {route.path}") for method, route in routes()]
 
 
@@ -50,27 +61,31 @@ def test_nothing_is_served_besides_the_routers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "route"), ALL)
-def test_a_route_refuses_strangers_over_the_wire(shared_kit: HubKit, method: str, route: APIRoute) -> None:
+def test_a_route_refuses_strangers_over_the_wire(
+    strangers: dict[str, httpx.Client], method: str, route: APIRoute
+) -> None:
     if (method, route.path) in PUBLIC:
         return
     path = route.path_format.format(**dict.fromkeys(route.param_convertors, "1"))
-    answer = shared_kit.client().request(method, path)
+    answer = strangers["nobody"].request(method, path)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] in ("auth.missing", "auth.no_certificate")
     assert answer.headers["www-authenticate"].startswith("Bearer")
-    answer = shared_kit.client("sk_" + "A" * 43).request(method, path)
+    answer = strangers["unknown"].request(method, path)
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize(("method", "route"), ALL)
-def test_a_route_refuses_roles_without_its_permission(shared_kit: HubKit, method: str, route: APIRoute) -> None:
+def test_a_route_refuses_roles_without_its_permission(
+    people: dict[Role, httpx.Client], method: str, route: APIRoute
+) -> None:
     for guard in guards(route.dependant):
         if not isinstance(guard, RequirePermission | RequireEither):
             continue
         path = route.path_format.format(**dict.fromkeys(route.param_convertors, "1"))
         for role in Role:
             if guard.permission not in PERMISSIONS[role]:
-                answer = shared_kit.person(role).request(method, path)
+                answer = people[role].request(method, path)
                 assert (answer.status_code, answer.json()["error"]["code"]) == (403, "access.denied")
                 break
 

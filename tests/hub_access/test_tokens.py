@@ -81,6 +81,7 @@ def test_a_scoped_token_cannot_change_what_is_not_about_a_model(kit: HubKit) -> 
     [
         ({"role": "king"}, "access.role"),
         ({"name": ""}, "access.name"),
+        ({"name": "hub"}, "access.name"),
         ({"name": "device:pi-1"}, "access.name"),
         ({"name": "x" * 64}, "access.name"),
         ({"days": 0}, "access.days"),

@@ -179,6 +179,16 @@ async def test_a_body_that_stops_coming_ends_with_an_answer() -> None:
     assert json.loads(sent[1]["body"])["error"]["code"] == "http.slow_body"
 
 
+def test_a_database_that_is_away_is_said_so_and_may_be_tried_again(kit: HubKit) -> None:
+    for file in kit.hub.settings.data_path.glob("hub.db*"):
+        file.unlink()
+    kit.hub.db.close()
+    kit.hub.settings.data_path.joinpath("hub.db").mkdir()
+    error = checked(kit.admin.get("/v1/devices"), 503, "database.unavailable")
+    assert error["retriable"]
+    checked(kit.client().get("/v1/health"), 503, "database.unavailable")
+
+
 def test_answers_carry_security_headers_and_no_server_name(shared_kit: HubKit) -> None:
     answer = shared_kit.client().get("/v1/health")
     assert answer.json()["status"] == "ok"
