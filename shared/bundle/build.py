@@ -69,25 +69,12 @@ def build_bundle(
     reference: bytes | None = None,
     calibration: bytes | None = None,
 ) -> BuiltBundle:
-    """Write the bundle file `out` (atomically); errors `bundle.*`, `model.*`, `preprocess.*`, `input.*`.
+    """Write the bundle file `out` (atomically); errors `bundle.*`, `model.*`, `preprocess.*`, `input.*`, `golden.*`.
 
     `golden_outputs` overrides what the runtime computes; `requirements.ops` is filled in when it is empty.
     """
-    files: dict[str, tuple[Role, bytes]] = {"model.tflite": ("model", extractor)}
-    described = None
-    if head is not None:
-        files["head.tflite"] = ("head", head)
-        paths = {name: f"weights/{index}.npy" for index, name in enumerate(sorted(weights or {}))}
-        for name, path in paths.items():
-            files[path] = ("weights", array_bytes(np.asarray((weights or {})[name], np.float32)))
-        described = Head(path="head.tflite", weights=paths, train_batch=train_batch)
-    if labels is not None:
-        files["labels.json"] = ("labels", canonical.dumps(list(labels)))
-    if card:
-        files["card.md"] = ("card", card.encode())
-    for name, data in (("reference", reference), ("calibration", calibration)):
-        if data is not None:
-            files[f"{name}.json"] = ("reference" if name == "reference" else "calibration", data)
+    files = _Files()
+    files.add("model.tflite", "model", extractor)
     manifest = Manifest(
         model=model,
         version=version,
@@ -96,29 +83,54 @@ def build_bundle(
         output=output,
         preprocessing=[dict(operation) for operation in preprocessing],
         extractor=extractor_file or ModelFile(path="model.tflite"),
-        head=described,
-        labels="labels.json" if labels is not None else None,
+        head=files.add_head(head, weights or {}, train_batch),
+        labels=files.add("labels.json", "labels", None if labels is None else canonical.dumps(list(labels))),
         golden=Golden(inputs="golden/inputs.npy", outputs="golden/outputs.npy", tolerance=tolerance),
-        reference="reference.json" if reference is not None else None,
-        calibration="calibration.json" if calibration is not None else None,
-        card="card.md" if card else None,
+        reference=files.add("reference.json", "reference", reference),
+        calibration=files.add("calibration.json", "calibration", calibration),
+        card=files.add("card.md", "card", card.encode() or None),
         requirements=_requirements(requirements or Requirements(), extractor, head),
         lineage=lineage or Lineage(),
-        files=[_entry("model.tflite", "model", extractor)],
+        files=files.entries(),
     )
-    if not 1 <= len(golden_inputs) <= limits.MAX_GOLDEN_COUNT:
-        raise InvalidInput("golden.malformed", f"Give 1 to {limits.MAX_GOLDEN_COUNT} golden inputs.")
-    outputs = _predict(manifest, files, golden_inputs) if golden_outputs is None else golden_outputs
-    files["golden/inputs.npy"] = ("golden", array_bytes(golden_inputs))
-    files["golden/outputs.npy"] = ("golden", array_bytes(np.asarray(outputs, np.float32)))
-    entries = [_entry(path, role, data) for path, (role, data) in files.items()]
-    manifest = _validated(msgspec.structs.replace(manifest, files=entries))
-    sha256, size = _write(out, manifest, {path: data for path, (_, data) in files.items()})
+    outputs = _golden_outputs(_validated(manifest), files, golden_inputs, golden_outputs)
+    files.add("golden/inputs.npy", "golden", array_bytes(golden_inputs))
+    files.add("golden/outputs.npy", "golden", array_bytes(outputs))
+    manifest = _validated(msgspec.structs.replace(manifest, files=files.entries()))
+    sha256, size = _write(out, manifest, files.content)
     return BuiltBundle(sha256=sha256, bytes=size, manifest=manifest)
 
 
-def _entry(path: str, role: Role, data: bytes) -> FileEntry:
-    return FileEntry(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), role=role)
+class _Files:
+    """The files of a bundle in the making, in the archive's order."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self._roles: dict[str, Role] = {}
+
+    def add(self, path: str, role: Role, data: bytes | None) -> str | None:
+        """Take a file; its path, or None when there is no data."""
+        if data is None:
+            return None
+        self.content[path], self._roles[path] = data, role
+        return path
+
+    def add_head(self, head: bytes | None, weights: Mapping[str, Array], train_batch: int) -> Head | None:
+        """Take the head and its weights."""
+        if head is None:
+            return None
+        self.add("head.tflite", "head", head)
+        paths = {name: f"weights/{index}.npy" for index, name in enumerate(sorted(weights))}
+        for name, path in paths.items():
+            self.add(path, "weights", array_bytes(np.asarray(weights[name], np.float32)))
+        return Head(path="head.tflite", weights=paths, train_batch=train_batch)
+
+    def entries(self) -> list[FileEntry]:
+        """What the manifest says of them."""
+        return [
+            FileEntry(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), role=self._roles[path])
+            for path, data in self.content.items()
+        ]
 
 
 def _validated(manifest: Manifest) -> Manifest:
@@ -136,16 +148,25 @@ def _requirements(given: Requirements, extractor: bytes, head: bytes | None) -> 
     return msgspec.structs.replace(given, ops=merge_operators(*models))
 
 
-def _predict(manifest: Manifest, files: Mapping[str, tuple[Role, bytes]], inputs: Array) -> Array:
+def _golden_outputs(manifest: Manifest, files: _Files, inputs: Array, given: Array | None) -> Array:
+    """What the runtime makes of the golden inputs, which also proves that the parts fit; or `given`, if it could be."""
+    if not 1 <= len(inputs) <= limits.MAX_GOLDEN_COUNT:
+        raise InvalidInput("golden.malformed", f"Give 1 to {limits.MAX_GOLDEN_COUNT} golden inputs.")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        for path, (_, data) in files.items():
+        for path, data in files.content.items():
             (directory / path).parent.mkdir(exist_ok=True)
             (directory / path).write_bytes(data)
         model = LoadedModel.load(directory, manifest)
         outputs = np.concatenate([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
         model.close()
-    return outputs
+    if given is None:
+        return outputs
+    if given.shape != outputs.shape:
+        raise InvalidInput(
+            "golden.malformed", f"The golden outputs have shape {list(given.shape)}, not {list(outputs.shape)}."
+        )
+    return np.asarray(given, np.float32)
 
 
 def _write(out: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple[str, int]:
