@@ -159,11 +159,11 @@ def _lock(connection: Connection, selection: Condition) -> None:
 def _advance(connection: Connection, among: ColumnElement[bool]) -> int:
     """Move counter and revision of the devices that have just got an assignment above their counter."""
     newer = exists().where(
-        assignments.c.device_id == devices.c.device_id, among, assignments.c.counter > devices.c.assignment_counter
+        assignments.c.device_id == devices.c.device_id, assignments.c.counter > devices.c.assignment_counter
     )
     done = connection.execute(
         update(devices)
-        .where(newer)
+        .where(_owners(among), newer)
         .values(
             assignment_counter=devices.c.assignment_counter + 1, desired_revision=devices.c.desired_revision + 1
         )
@@ -171,12 +171,17 @@ def _advance(connection: Connection, among: ColumnElement[bool]) -> int:
     return done.rowcount
 
 
+def _owners(among: ColumnElement[bool]) -> Condition:
+    """Devices with an assignment in `among`: a query of its own, computed once and not once a device."""
+    return devices.c.device_id.in_(select(assignments.c.device_id).where(among))
+
+
 def withdraw_pending(connection: Connection, among: ColumnElement[bool]) -> int:
     """Take back the assignments in `among` (a condition on `assignments`) whose devices have not converged."""
     pending = and_(among, ~_report(converged()))
     connection.execute(
         update(devices)
-        .where(exists().where(assignments.c.device_id == devices.c.device_id, pending))
+        .where(_owners(pending))
         .values(desired_revision=devices.c.desired_revision + 1)
     )
     return connection.execute(delete(assignments).where(pending)).rowcount
@@ -205,7 +210,7 @@ def _renew(connection: Connection, among: ColumnElement[bool], now_s: float, exp
         versions.c.status == "approved",
     )
     due = and_(among, approved)
-    _lock(connection, exists().where(owner, due))
+    _lock(connection, _owners(due))
     counter = select(devices.c.assignment_counter + 1).where(owner).scalar_subquery()
     connection.execute(
         update(assignments)

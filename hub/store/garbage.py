@@ -2,8 +2,8 @@
 
 A bundle stays while anything can still need it: a device that serves it, could roll back to it or last spoke of it; an
 assignment; where an alias points and where it pointed before; a release that still collects signatures; the newest
-approved versions of its model; and whatever was registered a short while ago. All of these are `NOT EXISTS` in the one
-query, so a new kind of need is one more line here.
+approved versions of its model; and whatever was registered a short while ago. A new kind of need is one more line in
+`_needed`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, exists, func, select, tuple_
 
 from hub.store.registry import Status
 from hub.store.schema import (
@@ -51,55 +51,52 @@ class Collectable:
     name: str = ""
 
 
-def _on_a_device() -> ColumnElement[bool]:
-    return exists().where(
-        device_models.c.model == versions.c.model,
-        or_(
-            device_models.c.version == versions.c.version,
-            device_models.c.previous_version == versions.c.version,
-            device_models.c.target_version == versions.c.version,
-            device_models.c.bundle_sha256 == versions.c.bundle_sha256,
-        ),
-    )
-
-
-def _assigned() -> ColumnElement[bool]:
-    return exists().where(
-        assignments.c.model == versions.c.model,
-        or_(
-            assignments.c.version == versions.c.version, assignments.c.bundle_sha256 == versions.c.bundle_sha256
-        ),
-    )
-
-
-def _named_by_an_alias() -> ColumnElement[bool]:
+def _places() -> Select[str, int | None]:
     """The present and the previous place of every alias."""
     rank = func.row_number().over(
         partition_by=(alias_history.c.model, alias_history.c.alias), order_by=alias_history.c.move_id.desc()
     )
     moves = select(alias_history.c.model, alias_history.c.version, rank.label("rank")).subquery()
-    return exists().where(
-        moves.c.model == versions.c.model, moves.c.version == versions.c.version, moves.c["rank"] <= 2
-    )
+    return select(moves.c.model, moves.c.version).where(moves.c["rank"] <= 2)
 
 
-def _among_newest_approved(count: int) -> ColumnElement[bool]:
+def _newest_approved(count: int) -> Select[str, int]:
     rank = func.row_number().over(partition_by=versions.c.model, order_by=versions.c.version.desc())
-    newest = (
+    ranked = (
         select(versions.c.model, versions.c.version, rank.label("rank"))
         .where(versions.c.status == Status.APPROVED.value)
         .subquery()
     )
-    return exists().where(
-        newest.c.model == versions.c.model, newest.c.version == versions.c.version, newest.c["rank"] <= count
-    )
+    return select(ranked.c.model, ranked.c.version).where(ranked.c["rank"] <= count)
 
 
-def _being_signed() -> ColumnElement[bool]:
-    return exists().where(
-        tuf_staged.c.context["model"].as_string() == versions.c.model,
-        tuf_staged.c.context["version"].as_integer() == versions.c.version,
-    )
+def _pairs(table: FromClause, *names: str) -> list[Select[str, int]]:
+    return [select(table.c.model, table.c[name]).where(table.c[name].is_not(None)) for name in names]
+
+
+def _needed(retention: Retention) -> list[ColumnElement[bool]]:
+    """One condition per need; each says that a row of `versions` is not needed for it.
+
+    All are `NOT IN` over a query of its own, computed once and not once a version; none of them gives a NULL.
+    """
+    version = tuple_(versions.c.model, versions.c.version)
+    staged = select(
+        tuf_staged.c.context["model"].as_string().label("model"),
+        tuf_staged.c.context["version"].as_integer().label("version"),
+    ).subquery()
+    needs = [
+        *_pairs(device_models, "version", "previous_version", "target_version"),
+        *_pairs(assignments, "version"),
+        *_pairs(_places().subquery(), "version"),
+        *_pairs(_newest_approved(retention.approved_count).subquery(), "version"),
+        *(query.where(staged.c.model.is_not(None)) for query in _pairs(staged, "version")),
+    ]
+    held = select(device_models.c.bundle_sha256).where(device_models.c.bundle_sha256.is_not(None))
+    return [
+        *(version.not_in(need) for need in needs),
+        versions.c.bundle_sha256.not_in(held),
+        versions.c.bundle_sha256.not_in(select(assignments.c.bundle_sha256)),
+    ]
 
 
 def collectable_bundles(connection: Connection, retention: Retention, now_s: float) -> list[Collectable]:
@@ -109,12 +106,9 @@ def collectable_bundles(connection: Connection, retention: Retention, now_s: flo
         .join(versions, versions.c.bundle_sha256 == blobs.c.sha256)
         .where(
             blobs.c.collected_s.is_(None),
-            and_(versions.c.created_s < now_s - retention.fresh_s, blobs.c.created_s < now_s - retention.fresh_s),
-            ~_on_a_device(),
-            ~_assigned(),
-            ~_named_by_an_alias(),
-            ~_among_newest_approved(retention.approved_count),
-            ~_being_signed(),
+            versions.c.created_s < now_s - retention.fresh_s,
+            blobs.c.created_s < now_s - retention.fresh_s,
+            *_needed(retention),
         )
         .order_by(versions.c.model, versions.c.version)
     )
