@@ -97,7 +97,7 @@ def write_parts(parts: Parts, data: DataSet, folder: Path, *, version: int) -> l
 
 
 def write_broken_bundle(parts: Parts, data: DataSet, path: Path, *, version: int) -> None:
-    """A whole bundle whose golden outputs are those of another model: right for the gate's metrics, wrong on devices."""
+    """A whole bundle with the golden outputs of another model: right by the gate's metrics, wrong on devices."""
     wrong = np.eye(len(data.labels), dtype=np.float32)[(data.test_y[:_GOLDEN] + 1) % len(data.labels)]
     build_bundle(
         path,
