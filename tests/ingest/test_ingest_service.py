@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,23 @@ def test_nothing_is_confirmed_when_the_database_is_away(service: IngestService, 
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO device_events")
     assert service.commit([message(Event(code="x", message="y"), 1)])["dev1"].seq == 1
+
+
+def test_two_hubs_on_one_database_apply_each_message_once(database: Database) -> None:
+    batches = [
+        [message(heartbeat(version=1, requests=1), seq, device=device) for device in ("dev1", "dev2")]
+        for seq in range(1, 41)
+    ]
+    services = [IngestService(database, FixedClock()) for _ in range(2)]
+
+    def deliver(service: IngestService) -> None:
+        for batch in batches:
+            service.commit(batch)
+
+    with ThreadPoolExecutor(2) as pool:
+        for finished in [pool.submit(deliver, service) for service in services]:
+            finished.result(60)
+    assert sum(service.totals.accepted for service in services) == 80
+    for device in ("dev1", "dev2"):
+        assert rows(database, device_models, device)[0]["requests"] == 40
+        assert rows(database, device_status, device)[0]["messages"] == 40
