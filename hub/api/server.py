@@ -13,7 +13,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Generator
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,9 +24,8 @@ from hub.settings import HubSettings
 from hub.wiring import Hub
 from shared.errors import Unavailable
 
-__all__ = ["HttpsServer", "listen", "load_leaf", "server_context"]
+__all__ = ["HttpsServer", "PeerCertificate", "listen", "load_leaf", "server_context"]
 
-_FIRST_REQUEST_S = 20.0
 _KEEP_ALIVE_S = 65
 _GRACE_S = 10
 _BACKLOG_COUNT = 1024
@@ -35,6 +34,7 @@ _BACKLOG_COUNT = 1024
 class PeerCertificate(HttpToolsProtocol):
     """uvicorn's protocol, which also says who the client is."""
 
+    first_request_s: ClassVar[float] = 20.0
     _client_cert_der: bytes | None = None
     _impatience: asyncio.TimerHandle | None = None
 
@@ -42,7 +42,7 @@ class PeerCertificate(HttpToolsProtocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self._client_cert_der = None if tls is None else tls.getpeercert(True)
-        self._impatience = self.loop.call_later(_FIRST_REQUEST_S, transport.close)
+        self._impatience = self.loop.call_later(self.first_request_s, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._be_patient()
@@ -110,13 +110,13 @@ class _Server(uvicorn.Server):
 class HttpsServer:
     """Serves one hub on a socket until it is told to stop."""
 
-    def __init__(self, hub: Hub, sock: socket.socket) -> None:
+    def __init__(self, hub: Hub, sock: socket.socket, protocol: type[PeerCertificate] = PeerCertificate) -> None:
         self._hub = hub
         self._sock = sock
         self._context = server_context(hub.pki)
         config = uvicorn.Config(
             create_app(hub),
-            http=PeerCertificate,
+            http=protocol,
             ws="none",
             lifespan="off",
             loop="asyncio",
