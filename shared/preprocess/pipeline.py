@@ -126,7 +126,7 @@ class _Compiler:
     def _affine(self, factor: Array, offset: Array) -> None:
         a, b = (np.ones(()), np.zeros(())) if self._pending is None else self._pending
         self._pending = a * factor, b * factor + offset
-        if max(float(np.abs(part).max()) for part in self._pending) > np.finfo(np.float32).max:
+        if max(float(np.abs(part).max()) for part in self._pending) > float(np.finfo(np.float32).max):
             raise self._refuse("operation", ": together with the operations before it, its factors leave float32.")
         self.dtype = "float32"
 

@@ -83,8 +83,7 @@ class LoadedModel:
         """
         if x.dtype != self._dtype or x.shape[1:] != self._shape or not 0 < len(x) <= limits.MAX_INFER_BATCH_COUNT:
             raise self._refusal(x)
-        flat = x.reshape(-1)
-        if self._floats and not flat.dot(flat) < _LARGE:
+        if self._floats and not np.vdot(x, x) < _LARGE:
             y = self._prepare_large(x)
         else:
             y = self._prepare(x)
@@ -94,8 +93,7 @@ class LoadedModel:
         else:
             for call in self._calls:
                 y = call.run(y)
-        flat = y.reshape(-1)
-        if not flat.dot(flat) < _LARGE and not np.isfinite(flat).all():
+        if not np.vdot(y, y) < _LARGE and not np.isfinite(y).all():
             raise InternalError("model.output_not_finite", "The model's output holds NaN or infinity.")
         return y.reshape(len(x), *self._output)
 
