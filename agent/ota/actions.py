@@ -56,6 +56,7 @@ class Actions:
         self._context = install.context
         self._settings = install.context.settings
         self._worker: Worker | None = None
+        self._furthest = 0
         self._table: Mapping[State, Callable[[], Awaitable[Outcome]]] = {
             State.ASSIGNED: self._assigned,
             State.DOWNLOADING: self._downloading,
@@ -99,6 +100,8 @@ class Actions:
     async def _assigned(self) -> Outcome:
         """Wait out the back-off, then see what is there already and whether there is room for the rest."""
         journal, assignment = self._install.journal, self._assignment
+        if not journal.attempt:
+            self._furthest = 0
         if journal.attempt >= self._settings.max_attempts:
             reason = f"Gave up after {journal.attempt} attempts: {journal.reason}"
             return Outcome(Event.FAILED, journal.reason_code, reason)
@@ -140,16 +143,16 @@ class Actions:
             )
 
     async def _downloading(self) -> Outcome:
-        install, journal = self._install, self._install.journal
+        journal = self._install.journal
         recheck = bool(journal.attempt or journal.restarts)
         request = Fetch(assignment=self._assignment, envelope=journal.envelope, recheck=recheck)
-        before = install.bytes_now
+        before = self._furthest
         try:
             fetched = await self._ask(request, Fetched, self._settings.fetch_timeout_s)
         except SkerryError as error:
             outcome = _failure(error)
-            # A link that breaks all the time but brings something each time is slow, not hopeless.
-            gained = install.bytes_now > before and outcome.event is Event.INTERRUPTED
+            # A link that breaks all the time but gets further each time is slow, not hopeless.
+            gained = self._furthest > before and outcome.event is Event.INTERRUPTED
             return replace(outcome, changes={"attempt": 1}) if gained else outcome
         return Outcome(Event.SUCCEEDED, changes={"bytes_downloaded": journal.bytes_downloaded + fetched.bytes})
 
@@ -264,3 +267,4 @@ class Actions:
 
     def _progress(self, received: int) -> None:
         self._install.bytes_now = received
+        self._furthest = max(self._furthest, received)

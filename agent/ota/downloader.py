@@ -114,14 +114,15 @@ class Downloader:
             resumed = False
 
     def _complete(self, wanted: Wanted) -> int:
-        attempt, received = 0, 0
+        attempt, received, furthest = 0, 0, 0
         while (kept := self._kept(wanted)) < wanted.bytes:
+            furthest = max(furthest, kept)
             try:
                 received += self._attempt(wanted, kept)
             except _Retry as retry:
-                gained = self._kept(wanted) - kept
-                received += max(gained, 0)
-                attempt = 1 if gained > 0 else attempt + 1
+                now = self._kept(wanted)
+                received += max(now - kept, 0)
+                attempt = 1 if now > furthest else attempt + 1
                 if attempt >= self._backoff.max_attempts:
                     raise retry.cause from retry
                 self._sleep(delay_s(self._backoff, attempt, self._random(), retry.wait_s))

@@ -31,9 +31,11 @@ _BASE_BYTES = 2048 * limits.MIB
 class Prober:
     """Tries slots against one firmware profile."""
 
-    def __init__(self, profile: Profile, settings: OtaSettings) -> None:
+    def __init__(self, profile: Profile, settings: OtaSettings, *, module: str = "agent.ota.probe") -> None:
+        """`module`: what the child runs."""
         self._profile = profile
         self._settings = settings
+        self._module = module
 
     async def probe(self, directory: Path) -> ProbeResult:
         """What the version in `directory` did, if that is acceptable.
@@ -62,7 +64,7 @@ class Prober:
     async def _run(self, order: bytes) -> tuple[int, bytes]:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command("agent.ota.probe"),
+                *command(self._module),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment(),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tuf.api.metadata import TargetFile
-
 from agent.ota import assignment as rules
 from agent.ota.update_client import UpdateClient
 from agent.ota.worker_protocol import Checked
@@ -38,7 +36,7 @@ def decide(client: UpdateClient, envelope: bytes, device_id: str, floors: Mappin
 def _release(client: UpdateClient, assignment: Assignment) -> rules.Release | None:
     """What the reviewers signed about the assigned target; metadata of that model's role may itself be refused."""
     try:
-        info: TargetFile | None = client.target(assignment.target)
+        info = client.target(assignment.target)
     except Untrusted as error:
         raise _unusable(error) from error
     if info is None:

@@ -159,8 +159,8 @@ class UpdateClient:
 
         From an older one the chain of roots is walked again, and the floor refuses an end below where it was.
         """
-        first = self._directory / _FIRST_ROOT
-        for data in (self._read_local(Root.type), _read(first), bootstrap):
+        first, local = self._directory / _FIRST_ROOT, self._read_local(Root.type)
+        for data in (local, _read(first), bootstrap):
             if data is None:
                 continue
             try:
@@ -169,6 +169,8 @@ class UpdateClient:
                 continue  # Torn: the next candidate is older, never less trusted.
             if not first.exists():
                 durable.write_file(first, data)
+            if data is not local:
+                self._write_local(Root.type, data)
             return trusted
         raise Untrusted(
             "trust.no_root",
