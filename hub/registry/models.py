@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from hub.audit.log import AuditLog
 from hub.gates.policy import parse_policy
 from hub.store import models as store
 from hub.store import registry
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.models import ModelRow
 from hub.store.page import PageRequest
 from hub.trust.names import role_of

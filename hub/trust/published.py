@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from functools import partial
 
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection
 from tuf.api.metadata import Root, TargetFile, Targets, Timestamp
 
 from hub.settings import TrustSettings
 from hub.store import trust as store
+from hub.store.database import Connection
 from hub.trust import metadata
 from hub.trust.names import role_model
 from hub.trust.online_keys import OnlineKeys

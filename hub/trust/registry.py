@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from hub.store.database import Connection
 
 __all__ = ["Audit", "Blobs", "GatedVersion", "ReleaseRegistry"]
 

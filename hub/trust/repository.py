@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Key, Signature
-from sqlalchemy import Connection
 from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
 
 from hub.settings import TrustSettings
 from hub.store import trust as store
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.trust import export, metadata, proposals
 from hub.trust.assignments import AssignmentSigner
 from hub.trust.names import parse_filename, role_model, role_of, target_path

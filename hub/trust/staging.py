@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from securesystemslib.signer import Key, Signature
-from sqlalchemy import Connection
 from tuf.api.metadata import Root, Targets
 
 from hub.settings import TrustSettings
 from hub.store import trust as store
+from hub.store.database import Connection
 from hub.store.trust import StagedMetadata
 from hub.trust import metadata, proposals
 from hub.trust.names import parse_role, role_model, role_of, target_path
