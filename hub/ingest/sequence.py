@@ -9,7 +9,8 @@ Rules, per device:
   because redelivery and several hubs on one queue may turn them round.
 - An unknown epoch is a new start only when it begins at sequence number 1; until that arrives it stays at 0.
 - An epoch that was left never comes back: its messages are stale, however often they are redelivered. So the past
-  epochs of a device are remembered.
+  epochs of a device are remembered. A device that speaks in one (an old image of its storage was put back) hears that
+  all of that epoch is confirmed, which it cannot have made, and so starts a new epoch; any other device ignores it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+from shared.limits import MAX_SEQ
 
 __all__ = ["Accepted", "Numbered", "Position", "Sequenced", "sequence"]
 
@@ -55,7 +58,7 @@ class Accepted(Generic[M]):
 class Sequenced(Generic[M]):
     """What to do with one device's messages. `retired` are the positions of the epochs left in this batch.
 
-    `answer` is what the device is told: its newest epoch and how far that is applied, also when nothing was accepted.
+    `answer` is what the device is told: its epoch and how far that is applied, also when nothing was accepted.
     """
 
     accepted: tuple[Accepted[M], ...]
@@ -82,21 +85,23 @@ def sequence(position: Position, past: Collection[str], messages: Sequence[M]) -
     accepted: list[Accepted[M]] = []
     retired: list[Position] = []
     count = _Count()
-    position = _advance(position, by_epoch.pop(position.epoch, []), accepted, count)
-    unstarted: Position | None = None
+    current = by_epoch.pop(position.epoch, [])
+    position = _advance(position, current, accepted, count)
+    lost_in_past = by_epoch and not current and all(epoch in past for epoch in by_epoch)
+    other = Position(next(reversed(by_epoch)), MAX_SEQ) if lost_in_past else None  # to answer instead of the position
     for epoch, group in by_epoch.items():
         if epoch in past:
             count.stale += len(group)
             continue
         reached = _advance(Position(epoch), group, accepted, count)
         if not reached.watermark:
-            unstarted = reached
+            other = reached
             continue
         if position.epoch:
             retired.append(position)
-        position, unstarted = reached, None
+        position, other = reached, None
     return Sequenced(
-        tuple(accepted), position, unstarted or position, tuple(retired), count.duplicates, count.gaps, count.stale
+        tuple(accepted), position, other or position, tuple(retired), count.duplicates, count.gaps, count.stale
     )
 
 

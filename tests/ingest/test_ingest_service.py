@@ -215,10 +215,11 @@ def test_a_new_epoch_is_accepted_and_the_old_one_never_returns(service: IngestSe
     new = message(Event(code="new", message="y"), 1, epoch=LATER)
     service.commit(old)
     assert service.commit([new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
-    assert service.commit(old) == {"dev1": Watermark(epoch=LATER, seq=1)}
+    assert service.commit(old) == {"dev1": Watermark(epoch=EPOCH, seq=MAX_SEQ)}
+    assert service.commit([*old, new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
     assert service.commit([new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
     assert sorted(e["code"] for e in rows(database, device_events)) == ["new", "old", "old"]
-    assert service.totals.stale == 2
+    assert service.totals.stale == 4
 
 
 def test_hostile_values_are_stored_within_their_columns(service: IngestService, database: Database) -> None:

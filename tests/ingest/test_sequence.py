@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.ingest.sequence import Position, sequence
+from shared.limits import MAX_SEQ
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 
@@ -77,6 +78,11 @@ def test_a_replayed_past_epoch_is_never_a_new_start() -> None:
     result = sequence(Position(B, 2), {A}, [one(A, 1), one(A, 2), one(B, 3)])
     assert [item.message for item in result.accepted] == [one(B, 3)]
     assert (result.stale, result.retired) == (2, ())
+
+
+def test_a_device_that_speaks_in_a_past_epoch_is_told_to_start_another() -> None:
+    result = sequence(Position(B, 2), {A}, [one(A, 7)])
+    assert (result.position, result.answer) == (Position(B, 2), Position(A, MAX_SEQ))
 
 
 def test_two_new_epochs_in_one_batch_are_taken_in_order_of_arrival() -> None:
