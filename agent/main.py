@@ -72,7 +72,7 @@ def _local(state: Path | None) -> LocalAgent:
 
 @app.command(epilog="Example: skerry-agent enrol skerry-join:eyJ... --profile raspberry-pi-4 --device-id kitchen")
 def enrol(
-    join: Annotated[str, typer.Argument(help="The line that `skerry devices token` printed.")],
+    join: Annotated[str, typer.Argument(help="The line that `skerry devices token` printed; - reads it from stdin.")],
     profile: Annotated[str, typer.Option(help="Firmware profile: a name, or the path of a file.")],
     device_id: Annotated[str | None, typer.Option(help="A name for this device; else the hub gives one.")] = None,
     hardware_id: Annotated[
@@ -94,7 +94,8 @@ def enrol(
         hardware = read_hardware_id() if hardware_id is None else hardware_id
         wish = Wish(profile=profile, device_id=device_id, hardware_id=hardware, replace=replace)
         paths = _paths(state)
-        identity = enrol_device(paths, decode_join(join), wish)
+        line = sys.stdin.readline() if join == "-" else join
+        identity = enrol_device(paths, decode_join(line), wish)
         hand_over(paths.root)
         output.result(
             identity,

@@ -8,7 +8,6 @@ nothing counts until `identity.json` is written.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def enrol(paths: AgentPaths, join: Join, wish: Wish, *, ca_source: Callable[[str
     request_name = parse_device_id(wish.device_id) if wish.device_id else None
     durable.make_dir(paths.root)
     key_pem = keys.pending_key(store)
-    ca_pem = _pinned_ca(join, ca_source)
+    ca_pem = keys.only_certificate(ca_source(join.hub_url), join.ca_sha256)
     request = EnrolRequest(
         token=join.token,
         csr_pem=keys.make_csr(key_pem, request_name or _UNNAMED),
@@ -68,23 +67,8 @@ def enrol(paths: AgentPaths, join: Join, wish: Wish, *, ca_source: Callable[[str
     return _keep(paths, store, join, wish, reply, key_pem)
 
 
-def _pinned_ca(join: Join, ca_source: Callable[[str], bytes]) -> bytes:
-    ca_pem = ca_source(join.hub_url)
-    _check_ca(join, ca_pem)
-    return ca_pem
-
-
-def _check_ca(join: Join, ca_pem: bytes) -> None:
-    if not hmac.compare_digest(keys.certificate_sha256(ca_pem), join.ca_sha256):
-        raise Untrusted(
-            "identity.ca",
-            f"{join.hub_url} is not the hub that this join string is for.",
-            hint="Somebody may be in between. Ask for a new join string and check the address.",
-        )
-
-
-def _ask(hub_url: str, ca_pem: bytes, request: EnrolRequest) -> EnrolReply:
-    with HubHttp(hub_url, ca_pem.decode()) as hub:
+def _ask(hub_url: str, ca_pem: str, request: EnrolRequest) -> EnrolReply:
+    with HubHttp(hub_url, ca_pem) as hub:
         answer = hub.send(
             "POST",
             "/v1/device/enrol",
@@ -98,7 +82,7 @@ def _ask(hub_url: str, ca_pem: bytes, request: EnrolRequest) -> EnrolReply:
 def _keep(
     paths: AgentPaths, store: IdentityStore, join: Join, wish: Wish, reply: EnrolReply, key_pem: bytes
 ) -> Identity:
-    _check_ca(join, reply.hub_ca_pem.encode())
+    ca_pem = keys.only_certificate(reply.hub_ca_pem.encode(), join.ca_sha256)
     root = reply.tuf_root.encode()
     if join.tuf_root_sha256 is not None and hashlib.sha256(root).hexdigest() != join.tuf_root_sha256:
         raise Untrusted(
@@ -118,7 +102,7 @@ def _keep(
     if root:
         durable.make_dir(paths.tuf)
         durable.write_file(paths.tuf / "root.json", root, mode=0o644)
-    store.install(identity, key_pem, reply.certificate_pem.encode(), reply.hub_ca_pem.encode(), validity)
+    store.install(identity, key_pem, reply.certificate_pem.encode(), ca_pem.encode(), validity)
     return identity
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -12,7 +14,7 @@ from agent.identity.store import IdentityStore, Validity
 from shared import durable, limits
 from shared.errors import InvalidInput, NotFound, Untrusted
 
-__all__ = ["certificate_sha256", "check_certificate", "make_csr", "new_key", "pending_key"]
+__all__ = ["check_certificate", "make_csr", "new_key", "only_certificate", "pending_key"]
 
 
 def new_key() -> bytes:
@@ -49,21 +51,34 @@ def make_csr(key_pem: bytes, name: str) -> str:
     return request.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _load_certificate(pem: bytes, code: str) -> x509.Certificate:
+def _load_certificate(pem: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise Untrusted(code, "The hub sent something that is not a certificate.") from error
+        raise Untrusted("identity.certificate", "The hub sent something that is not a certificate.") from error
 
 
-def certificate_sha256(pem: bytes) -> str:
-    """The fingerprint (SHA-256 over DER, hex) of the first certificate in `pem`; `identity.ca` when there is none."""
-    return _load_certificate(pem, "identity.ca").fingerprint(hashes.SHA256()).hex()
+def only_certificate(pem: bytes, sha256: str) -> str:
+    """The PEM of the one certificate in `pem`, if its fingerprint (SHA-256 over DER, hex) is `sha256`; `identity.ca`.
+
+    More than one is refused: whatever stood beside the pinned certificate would be trusted along with it.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise Untrusted("identity.ca", "The hub sent something that is not a certificate.") from error
+    if len(certificates) != 1 or not hmac.compare_digest(certificates[0].fingerprint(hashes.SHA256()).hex(), sha256):
+        raise Untrusted(
+            "identity.ca",
+            "This is not the hub that the join string is for.",
+            hint="Somebody may be in between. Check the address and ask for a new join string.",
+        )
+    return certificates[0].public_bytes(serialization.Encoding.PEM).decode()
 
 
 def check_certificate(certificate_pem: bytes, key_pem: bytes, device_id: str) -> Validity:
     """The validity of a certificate that is over our key and names this device, else `identity.certificate`."""
-    certificate = _load_certificate(certificate_pem, "identity.certificate")
+    certificate = _load_certificate(certificate_pem)
     public = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if certificate.public_key().public_bytes(*public) != _load_key(key_pem).public_key().public_bytes(*public):
         raise Untrusted("identity.certificate", "The certificate from the hub is not over this device's key.")

@@ -62,6 +62,17 @@ def test_a_server_that_shows_the_right_ca_but_is_not_certified_by_it_never_sees_
     assert hub.requests == []
 
 
+def test_a_second_ca_beside_the_pinned_one_is_never_trusted(hub: TinyHub, paths: AgentPaths) -> None:
+    """The pinned certificate is public, so a man in the middle could put his own behind it."""
+    pinned = Authority("real ca")
+    both = (pinned.pem + hub.hub_ca.pem).encode()
+    hub.routes["GET /v1/ca.pem"] = lambda _name, _headers, _body: (200, {}, both)
+    with pytest.raises(Untrusted) as refused:
+        enrol(paths, hub.join(ca_sha256=pinned.sha256), WISH)
+    assert refused.value.code == "identity.ca"
+    assert hub.requests == []
+
+
 def test_another_trust_root_than_the_named_one_is_refused(hub: TinyHub, paths: AgentPaths) -> None:
     with pytest.raises(Untrusted) as refused:
         enrol(paths, hub.join(tuf_root_sha256="0" * 64), WISH)

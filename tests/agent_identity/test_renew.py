@@ -69,6 +69,20 @@ def test_a_certificate_for_another_device_is_refused(hub: TinyHub, paths: AgentP
     assert IdentityStore(paths.identity).validity() == before
 
 
+def test_a_cut_in_the_middle_of_a_switch_leaves_the_old_pair_in_use(paths: AgentPaths) -> None:
+    store = IdentityStore(paths.identity)
+    before = store.validity()
+    half = paths.identity / "pair-0123456789abcdef"
+    half.mkdir()
+    (half / "device.key").write_bytes(b"half")
+    (paths.identity / ".tmp-current").symlink_to(half.name)
+    assert store.validity() == before
+    assert usable(store)
+    renew(paths)
+    assert usable(store)
+    assert not half.exists()
+
+
 def test_only_the_pair_in_use_and_the_one_before_are_kept(paths: AgentPaths) -> None:
     for _ in range(3):
         renew(paths)
