@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
@@ -26,7 +28,9 @@ from shared import durable
 from shared.errors import Conflict, NotFound, SkerryError, Unavailable, Untrusted
 from shared.limits import MAX_ROOT_BYTES, MAX_TARGETS_BYTES
 
-__all__ = ["RepositoryView", "kept_root", "open_view", "pin"]
+__all__ = ["RepositoryView", "kept_root", "open_view", "pin", "unpin"]
+
+T = TypeVar("T")
 
 _METADATA = "/v1/tuf/"
 _TARGETS = "/v1/tuf/targets/"
@@ -59,20 +63,27 @@ def kept_root(url: str) -> bytes | None:
     return durable.read_file(path, limit=MAX_ROOT_BYTES) if path.exists() else None
 
 
-def pin(url: str, root: bytes) -> None:
-    """Trust this root for this hub from now on; error `trust.pinned` if another one is kept."""
+def pin(url: str, root: bytes) -> bool:
+    """Trust this root for this hub from now on; False if it was kept already. Error `trust.pinned`: another one is."""
     metadata.parse(root, Root)
     folder = _folder(url)
     kept = kept_root(url)
-    if kept is not None and kept != root:
+    if kept == root:
+        return False
+    if kept is not None:
         raise Conflict(
             "trust.pinned",
             "This machine already trusts another root for this hub.",
             hint=f"If the hub was set up anew, remove {folder} and try again.",
         )
     durable.make_dir(folder)
-    if kept is None:
-        durable.write_file(folder / "root.json", root)
+    durable.write_file(folder / "root.json", root)
+    return True
+
+
+def unpin(url: str) -> None:
+    """Forget all that is kept about a hub."""
+    shutil.rmtree(_folder(url), ignore_errors=True)
 
 
 class RepositoryView:
@@ -88,15 +99,17 @@ class RepositoryView:
                 "This machine does not know the hub's trust root yet.",
                 hint="Get root.json from someone who signed it, and run `skerry trust pin root.json`.",
             )
-        self._updater = Updater(
-            str(self._folder),
-            f"{client.url}{_METADATA}",
-            str(self._folder),
-            f"{client.url}{_TARGETS}",
-            fetcher=HubFetcher(client),
-            bootstrap=root,
+        self._updater = _verified(
+            lambda: Updater(
+                str(self._folder),
+                f"{client.url}{_METADATA}",
+                str(self._folder),
+                f"{client.url}{_TARGETS}",
+                fetcher=HubFetcher(client),
+                bootstrap=root,
+            )
         )
-        self._check(self._updater.refresh)
+        _verified(self._updater.refresh)
 
     def role(self, role: str) -> bytes | None:
         """The newest published metadata of root, targets or a model's role, verified; None if never published."""
@@ -105,7 +118,7 @@ class RepositoryView:
             snapshot = metadata.parse(self.kept(Snapshot.type), Snapshot).signed
             if f"{role}.json" not in snapshot.meta:
                 return None
-            self._check(lambda: self._updater.get_targetinfo(target_path(model, 1)))
+            _verified(lambda: self._updater.get_targetinfo(target_path(model, 1)))
         return self.kept(role)
 
     @property
@@ -122,19 +135,21 @@ class RepositoryView:
         """Verified metadata of a role as this machine keeps it."""
         return durable.read_file(self._folder / f"{role}.json", limit=MAX_TARGETS_BYTES)
 
-    def _check(self, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except DownloadError as error:
-            raise Unavailable(
-                "trust.unreachable", f"The hub's TUF repository cannot be read: {error}.", retriable=True
-            ) from error
-        except (RepositoryError, ValueError) as error:
-            raise Untrusted(
-                "trust.refused",
-                f"The hub's TUF repository does not verify: {error}.",
-                hint="Do not sign anything; ask the holders of the root keys.",
-            ) from error
+
+def _verified(action: Callable[[], T]) -> T:
+    """The result of one of python-tuf's steps, with its errors as ours."""
+    try:
+        return action()
+    except DownloadError as error:
+        raise Unavailable(
+            "trust.unreachable", f"The hub's TUF repository cannot be read: {error}.", retriable=True
+        ) from error
+    except (RepositoryError, ValueError) as error:
+        raise Untrusted(
+            "trust.refused",
+            f"The hub's TUF repository does not verify: {error}.",
+            hint="Do not sign anything; ask the holders of the root keys.",
+        ) from error
 
 
 def open_view(session: Session) -> RepositoryView:

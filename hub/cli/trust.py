@@ -11,7 +11,7 @@ from hub.cli.output import fields_table, rows_table
 from hub.cli.session import Session, command, new_group
 from hub.cli.signing_options import DaysOption, KeyOption, PassphraseFiles, SignWith, YesOption
 from hub.cli.text import ago, short_digest
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, SkerryError
 
 __all__ = ["app"]
 
@@ -60,12 +60,17 @@ def init(
 @command(app, "pin", examples=["skerry trust pin root.json"])
 def pin_root(session: Session, root: Annotated[Path, typer.Argument(metavar="ROOT", help="root.json.")]) -> None:
     """Trust this root for the hub from now on. Take it from someone who signed it, not from the hub."""
-    from hub.cli.repository_view import open_view, pin
+    from hub.cli.repository_view import open_view, pin, unpin
     from shared import durable
     from shared.limits import MAX_ROOT_BYTES
 
-    pin(session.client.url, durable.read_file(root, limit=MAX_ROOT_BYTES))
-    open_view(session)
+    new = pin(session.client.url, durable.read_file(root, limit=MAX_ROOT_BYTES))
+    try:
+        open_view(session)
+    except SkerryError:
+        if new:
+            unpin(session.client.url)
+        raise
     session.out.result({"pinned": str(root)}, "The root is kept, and the hub's repository verifies against it.")
 
 
