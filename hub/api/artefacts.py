@@ -10,9 +10,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from hub.api.auth import Device, HubDep
+from hub.api.errors import error_response
 from hub.blobs.ranges import entity_tag, matches, select_slice
 from hub.blobs.store import BlobStore
-from shared.errors import NotFound
+from shared.errors import InvalidInput, NotFound
 from shared.ids import parse_sha256
 
 __all__ = ["router", "serve_blob"]
@@ -21,13 +22,16 @@ router = APIRouter(tags=["device"])
 
 
 def serve_blob(blobs: BlobStore, sha256: str, request: Request) -> Response:
-    """The answer for a blob by the request's Range, If-Range and If-None-Match; errors `blob.missing`, `blob.range`."""
+    """The answer (200, 206, 304 or 416) for a blob by the request's conditions and range; error `blob.missing`."""
     tag = entity_tag(sha256)
     headers = {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": "private, max-age=31536000, immutable"}
     size = blobs.size(sha256)
     if matches(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
-    part = select_slice(request.headers.get("range"), request.headers.get("if-range"), size, tag)
+    try:
+        part = select_slice(request.headers.get("range"), request.headers.get("if-range"), size, tag)
+    except InvalidInput as error:
+        return error_response(error, str(request.state.request_id), {"Content-Range": f"bytes */{size}"})
     headers["Content-Length"] = str(part.length)
     if part.partial:
         headers["Content-Range"] = part.content_range
