@@ -91,5 +91,5 @@ def _say(
 
     lines = [said(answer) for answer in answers]
     if not appointed:
-        lines = [f"Nobody may approve its versions yet: `skerry models create {model} --reviewer …` appoints reviewers."]
+        lines = [f"Nobody may approve its versions yet: `skerry models create {model} --reviewer …` appoints some."]
     session.out.result({"model": made, "outcomes": answers}, f"{model} is there.", *lines)
