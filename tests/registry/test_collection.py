@@ -17,9 +17,10 @@ from sqlalchemy import insert
 from hub.registry.collection import GarbageCollector
 from hub.store import schema
 from hub.store.audit import AuditFilter
+from hub.store.blobs_index import put_dataset, record_blob
 from hub.store.garbage import Retention
 from hub.store.page import PageRequest
-from hub.store.registry import Status
+from hub.store.registry import GateRow, Status, insert_gate_result
 from shared.errors import Conflict
 from tests.fleet_kit import FleetKit
 
@@ -136,6 +137,36 @@ def test_a_cut_between_file_and_row_is_finished_by_the_next_run(old: FleetKit) -
     old.blobs.remove(old.versions.get("digits", 1).bundle_sha256)
     assert collected(old) == [1]
     assert not old.versions.get("digits", 1).available
+
+
+def test_a_data_set_goes_with_the_last_version_that_it_judged(old: FleetKit) -> None:
+    def dataset(data: bytes, *judged: int) -> str:
+        sha256 = old.blobs.put_bytes(data).sha256
+        with old.db.write() as connection:
+            record_blob(connection, sha256, len(data), "dataset", 0.0)
+            put_dataset(connection, sha256, data.decode(), 1, 0.0, "dana")
+            for version in judged:
+                result = GateRow(
+                    gate_id=0,
+                    model="digits",
+                    version=version,
+                    dataset_sha256=sha256,
+                    dataset_name="",
+                    passed=True,
+                    metrics={},
+                    checks=[],
+                    at_s=0.0,
+                    by="dana",
+                )
+                insert_gate_result(connection, result)
+        return sha256
+
+    old.register("digits", 2)
+    unused, leaving, needed_still = dataset(b"unused"), dataset(b"leaving", 1), dataset(b"needed", 1, 2)
+    expected = {unused, leaving}
+    assert {item.sha256 for item in collector(old).run("adam", dry_run=True).datasets} == expected
+    assert {item.sha256 for item in collector(old).run("adam", dry_run=False).datasets} == expected
+    assert [old.blobs.exists(digest) for digest in (unused, leaving, needed_still)] == [False, False, True]
 
 
 # --- the property -----------------------------------------------------------------------------------------------
