@@ -234,7 +234,18 @@ class Link:
         mark = decode_watermark(data)
         if not self._outbox.is_open:
             return  # it comes again when something is sent
-        await self._outbox.confirm(mark.epoch, mark.seq)
+        state = self._outbox.state
+        if mark.epoch != state.epoch or mark.seq >= state.watermark:
+            await self._outbox.confirm(mark.epoch, mark.seq)
+            return
+        self._window.answered_behind()
+        if self._window.hub_lost_its_place:
+            await self._follow_a_hub_that_went_back(mark.seq)
+
+    async def _follow_a_hub_that_went_back(self, seq: int) -> None:
+        """The hub lost what it had confirmed, which is gone here too; what is still here goes on in a new epoch."""
+        message = f"The hub went back to message {seq}; those up to {self._outbox.state.watermark} it had confirmed."
+        await self._outbox.begin_epoch("link.hub_went_back", message)
 
     async def _take_document(self, data: bytes) -> None:
         desired = await asyncio.to_thread(self._desired.accept, data)
@@ -266,6 +277,8 @@ class Link:
         result = await self._fallback.exchange(Request(etag=self._etag, messages=[m.data for m in messages]))
         self._status = msgspec.structs.replace(self._status, https_ok_s=self._clock.now())
         moved = result.epoch is not None and await self._outbox.confirm(result.epoch, result.watermark)
+        if messages and result.epoch == self._outbox.state.epoch and result.watermark < self._outbox.state.watermark:
+            await self._follow_a_hub_that_went_back(result.watermark)
         if result.desired is None or await self._taking(self._take_document, result.desired):
             self._etag = result.etag
         return moved and self._outbox.state.pending_count > 0

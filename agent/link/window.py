@@ -2,7 +2,9 @@
 
 Rules: in order, at most `limit` under way; only the hub's confirmation moves the window (a PUBACK says nothing about
 the hub's disk). A window that stands still for too long goes back to the first unconfirmed message, and then sends
-that one alone until the hub answers, so that an absent hub is not buried in copies.
+that one alone until the hub answers, so that an absent hub is not buried in copies. A hub that was restored from a
+backup asks for what is long forgotten here; that is recognised by its answers, and only after several, because a late
+answer looks the same.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections import deque
 from agent.ota.backoff import Backoff, delay_s
 
 __all__ = ["SendWindow"]
+
+_ASKED_COUNT = 3
 
 
 class SendWindow:
@@ -24,6 +28,7 @@ class SendWindow:
         self._under_way: deque[int] = deque()
         self._position = 0
         self._stalls = 0
+        self._behind = 0
         self._deadline_s: float | None = None
 
     @property
@@ -41,12 +46,18 @@ class SendWindow:
         """When the window counts as stalled; None while nothing is under way."""
         return self._deadline_s
 
+    @property
+    def hub_lost_its_place(self) -> bool:
+        """Whether the hub, asked again and again, only ever answered that it has less than it had confirmed."""
+        return self._stalls >= _ASKED_COUNT and self._behind >= _ASKED_COUNT
+
     def restart(self, watermark: int) -> None:
         """A new connection, or a new epoch of the outbox: nothing is under way."""
         self._under_way.clear()
         self._position = watermark
         self._limit = self._most
         self._stalls = 0
+        self._behind = 0
         self._deadline_s = None
 
     def sent(self, seq: int, now_s: float, random: float) -> None:
@@ -63,7 +74,12 @@ class SendWindow:
         self._position = max(self._position, watermark)
         self._limit = self._most
         self._stalls = 0
+        self._behind = 0
         self._deadline_s = now_s + delay_s(self._stall, 1, random) if self._under_way else None
+
+    def answered_behind(self) -> None:
+        """The hub answered with a watermark below the one that it had confirmed: late, or restored from a backup."""
+        self._behind += 1
 
     def stalled(self, watermark: int) -> None:
         """The deadline passed: go back to the first unconfirmed message and send it alone."""

@@ -137,11 +137,18 @@ class Outbox:
             try:
                 return store.confirm(epoch, seq)
             except StorageFailure as error:
-                store.restart(_new_epoch())
-                store.add([self._event("outbox.went_back", error.message)])
+                self._restart(store, "outbox.went_back", error.message)
                 return True
 
         return await asyncio.wrap_future(self._submit(run))
+
+    async def begin_epoch(self, code: str, message: str) -> None:
+        """Number what is pending anew, because the hub asks for numbers that are gone; told as an event."""
+        await asyncio.wrap_future(self._submit(lambda store: self._restart(store, code, message)))
+
+    def _restart(self, store: OutboxStore, code: str, message: str) -> None:
+        store.restart(_new_epoch())
+        store.add([self._event(code, message)])
 
     async def pending(self, after_seq: int, *, count: int, limit_bytes: int) -> list[Message]:
         """The oldest messages above `after_seq`, within the bounds (one is always given if there is any)."""

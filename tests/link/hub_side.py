@@ -25,6 +25,8 @@ class Ledger:
     def take(self, data: bytes) -> Watermark:
         envelope = decode_envelope(data)
         self.received.append(envelope)
+        if envelope.epoch != self.epoch and envelope.first_seq > 1:
+            return Watermark(epoch=envelope.epoch, seq=0)
         if envelope.epoch != self.epoch:
             self.epoch, self.watermark = envelope.epoch, 0
         if envelope.first_seq <= self.watermark + 1 <= envelope.seq:

@@ -12,7 +12,7 @@ from agent.link.link import Link
 from agent.outbox.outbox import Outbox
 from agent.settings import LinkSettings
 from shared.clock import SystemClock
-from shared.wire.down import DesiredState, decode_desired, encode
+from shared.wire.down import DesiredState, Watermark, decode_desired, encode
 from shared.wire.up import Dropped, Event, Heartbeat, decode_body
 from tests.link.broker import Broker
 from tests.link.hub_side import MemoryFallback, MemoryHub
@@ -102,9 +102,11 @@ async def test_lost_messages_are_sent_again_until_the_hub_has_them(tmp_path: Pat
 
 async def test_a_hub_that_does_not_confirm_is_probed_and_not_flooded(tmp_path: Path) -> None:
     hub = MemoryHub()
-    hub.confirms = False
+    hub.confirms = hub.reachable = False
     async with device(tmp_path, hub) as dev:
+        dev.fallback.reachable = False
         await dev.put(20)
+        hub.reachable = True
         await until(lambda: len(hub.published) >= 12)
         assert [envelope.seq for envelope in hub.ledger.received[:8]] == list(range(1, 9))
         assert {envelope.seq for envelope in hub.ledger.received[8:12]} == {1}
@@ -115,9 +117,11 @@ async def test_a_hub_that_does_not_confirm_is_probed_and_not_flooded(tmp_path: P
 
 async def test_a_cut_connection_resumes_after_the_watermark(tmp_path: Path) -> None:
     hub = MemoryHub()
-    hub.confirms = False
+    hub.confirms = hub.reachable = False
     async with device(tmp_path, hub) as dev:
+        dev.fallback.reachable = False
         await dev.put(5)
+        hub.reachable = True
         await until(lambda: hub.ledger.watermark == 5)
         hub.confirms = True
         hub.connections[-1].cut()
@@ -232,3 +236,42 @@ async def test_a_new_epoch_of_the_outbox_is_sent_from_its_beginning(tmp_path: Pa
     last = decode_body(hub.ledger.received[-1])
     assert isinstance(last, Event)
     assert last.code == "outbox.went_back"
+
+
+async def test_a_hub_restored_from_a_backup_is_followed_into_a_new_epoch(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    async with device(tmp_path, hub) as dev:
+        await dev.put(10)
+        await dev.delivered()
+        hub.ledger.watermark = 4
+        await dev.put(3)
+        await dev.delivered()
+    bodies = [decode_body(envelope) for envelope in hub.ledger.received if envelope.epoch == hub.ledger.epoch]
+    assert [body.code for body in bodies if isinstance(body, Event)][-4:] == ["test"] * 3 + ["link.hub_went_back"]
+
+
+async def test_a_hub_that_lost_everything_is_followed_over_https_too(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    async with device(tmp_path, hub) as dev:
+        await dev.put(10)
+        await dev.delivered()
+        hub.reachable = False
+        hub.ledger.epoch, hub.ledger.watermark = "", 0
+        hub.connections[-1].cut()
+        await dev.put(3)
+        await dev.delivered()
+    assert hub.ledger.watermark == 4
+
+
+async def test_a_late_watermark_is_not_taken_for_a_hub_that_went_back(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    async with device(tmp_path, hub) as dev:
+        await dev.put(10)
+        await dev.delivered()
+        epoch = dev.outbox.state.epoch
+        for seq in (3, 4, 5, 6, 7):
+            hub.connections[-1].receive("down/ack", encode(Watermark(epoch=epoch, seq=seq)))
+        await dev.put(5)
+        await dev.delivered()
+        assert dev.outbox.state.epoch == epoch
+    assert hub.ledger.log == [(seq, seq) for seq in range(1, 16)]

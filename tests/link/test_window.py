@@ -85,3 +85,19 @@ def test_everything_arrives_in_order_however_much_is_lost(losses: list[bool], to
             now = sending.deadline_s
             sending.stalled(hub)
     assert hub == total
+
+
+def test_a_hub_that_went_back_is_recognised_only_after_several_answers_to_several_questions() -> None:
+    sending = window()
+    sending.restart(10)
+    seen = []
+    for _ in range(5):
+        sending.answered_behind()
+        seen.append(sending.hub_lost_its_place)
+    for _ in range(3):
+        sending.sent(11, 0.0, 0.0)
+        sending.stalled(10)
+        seen.append(sending.hub_lost_its_place)
+    assert seen == [False] * 7 + [True]
+    sending.confirmed(11, 1.0, 0.0)
+    assert not sending.hub_lost_its_place
