@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,34 +29,52 @@ def changes(old: bytes | None, new: bytes) -> list[str]:
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            yield from _differences(f"{path} / {key}" if path else key, old.get(key, _ABSENT), new.get(key, _ABSENT))
-    elif _as_roles(old) is not None and _as_roles(new) is not None:
-        yield from _differences(path, _as_roles(old), _as_roles(new))
-    elif isinstance(old, list) and isinstance(new, list) and old != new and _plain(old) and _plain(new):
-        yield from (f"removed  {path}: {item}" for item in old if item not in new)
-        yield from (f"added    {path}: {item}" for item in new if item not in old)
-        if sorted(map(str, old)) == sorted(map(str, new)):
-            yield f"changed  {path}: only the order"
+    if _exactly(old) == _exactly(new):
+        return
+    found = list(_inside(path, old, new))
+    if found:
+        yield from found
     elif old is _ABSENT:
         yield f"added    {path}: {_text(new)}"
     elif new is _ABSENT:
         yield f"removed  {path}: {_text(old)}"
-    elif old != new:
+    else:
         yield f"changed  {path}: {_text(old)} -> {_text(new)}"
+
+
+def _inside(path: str, old: Any, new: Any) -> Iterator[str]:
+    """Differences of the parts, where both sides have parts of the same kind; a mere change of order has none."""
+    before, after = _parts(old), _parts(new)
+    if before is not None and after is not None:
+        for key in sorted({*before, *after}):
+            below = f"{path} / {key}" if path else key
+            yield from _differences(below, before.get(key, _ABSENT), after.get(key, _ABSENT))
+    elif isinstance(old, list) and isinstance(new, list):
+        known, wanted = [_exactly(item) for item in old], [_exactly(item) for item in new]
+        yield from (f"removed  {path}: {_text(item)}" for item in old if _exactly(item) not in wanted)
+        yield from (f"added    {path}: {_text(item)}" for item in new if _exactly(item) not in known)
+
+
+def _exactly(value: Any) -> str:
+    """A text that is the same for the same JSON only: `1`, `1.0` and `true` are different things."""
+    return "" if value is _ABSENT else json.dumps(value, sort_keys=True)
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """The named parts of an object, or of a list of delegations."""
+    return value if isinstance(value, dict) else _as_roles(value)
 
 
 _ABSENT = object()
 
 
-def _plain(items: list[Any]) -> bool:
-    return not any(isinstance(item, dict | list) for item in items)
-
-
 def _as_roles(value: Any) -> dict[str, Any] | None:
-    """A list of delegations by name, because their order means nothing to people."""
-    if isinstance(value, list) and all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value):
+    """A list of delegations by name."""
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in value)
+    ):
         found = {item["name"]: item for item in value}
         return found if len(found) == len(value) else None
     return None
