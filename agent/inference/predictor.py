@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.inference.host import ModelHost
+from agent.inference.local_api.tensors import from_json
 from agent.inference.statistics import Statistics
 from agent.ota.slots import Slots
 from agent.paths import AgentPaths
@@ -41,7 +42,7 @@ class Predictor:
         self._slot = self._follow(None)
 
     def predict(self, x: npt.ArrayLike) -> Array:
-        """[n, *input.shape] to [n, *output.shape] float32; numbers are converted to the model's input type if exact."""
+        """[n, *input.shape] to [n, *output.shape] float32; lists are converted where that is exact, arrays are not."""
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             self._looked_s = now
@@ -77,11 +78,8 @@ class Predictor:
         self.close()
 
     def _converted(self, x: npt.ArrayLike) -> Array:
-        wanted = np.dtype(self._host.current(self._model).manifest.input.dtype)
-        given = np.asarray(x)
-        converted = given.astype(wanted)
-        exact = (wanted.kind == "f" and given.dtype.kind in "fiu") or bool(np.array_equal(given, converted))
-        return converted if exact else given  # what does not fit is refused by the model, with the reason
+        wanted = self._host.current(self._model).manifest.input
+        return from_json(x, np.dtype(wanted.dtype), None, wanted.name)
 
     def _follow(self, present: str | None) -> str | None:
         for attempt in range(_TRIES):

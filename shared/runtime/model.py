@@ -114,7 +114,7 @@ class LoadedModel:
         )
 
     def _prepare_large(self, x: Array) -> Array:
-        """Preprocessing for numbers that are not finite (refused) or so large that they may overflow (checked later)."""
+        """Preprocessing of numbers that are not finite (refused) or so large that they may overflow (checked later)."""
         if not np.isfinite(x).all():
             raise InvalidInput("input.not_finite", "The input holds NaN or infinity.")
         with np.errstate(over="ignore", invalid="ignore"):

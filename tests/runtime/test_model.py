@@ -60,7 +60,8 @@ def reference(x: Array) -> Array:
 def test_predictions_are_those_of_the_trained_network(model: LoadedModel) -> None:
     x = load_digits().test_x[:200]
     y = model.predict(x)
-    assert (y.shape, y.dtype) == ((200, 10), np.float32)
+    assert y.shape == (200, 10)
+    assert y.dtype == np.float32
     expected = reference(x)
     assert np.mean(y.argmax(1) == expected.argmax(1)) > 0.98
     assert np.abs(y - expected).max() < 0.2  # int8 against float64

@@ -87,6 +87,7 @@ class LocalServer:
     ) -> None:
         self._host = host
         self._path = path
+        self._made_socket = False
         self._wanted_port = port
         self._control = control
         self._servers: list[_Server] = []
@@ -96,7 +97,9 @@ class LocalServer:
     async def __aenter__(self) -> LocalServer:
         try:
             if self._path is not None:
-                self._start(build_app(self._host, self._control), _unix_socket(self._path), "unix")
+                listener = _unix_socket(self._path)
+                self._made_socket = True
+                self._start(build_app(self._host, self._control), listener, "unix")
             if self._wanted_port is not None:
                 listener = _loopback_socket(self._wanted_port)
                 self.port = int(listener.getsockname()[1])
@@ -126,7 +129,7 @@ class LocalServer:
             server.stop()
         await asyncio.gather(*self._tasks)
         self._servers, self._tasks = [], []
-        if self._path is not None:
+        if self._path is not None and self._made_socket:  # never the socket of another agent
             self._path.unlink(missing_ok=True)
 
 
