@@ -48,7 +48,11 @@ class KnownDevices(Protocol):
 
 
 def device_permissions(device_id: str) -> Permissions:
-    """The topics of one device and nothing else; `$MQTT.sub.>` is NATS's own for QoS 1."""
+    """The topics of one device and nothing else.
+
+    `$MQTT.sub.>` is NATS's own: without it a subscription with QoS 1 is granted and then gets nothing. No client can
+    subscribe to it by name.
+    """
     return Permissions(
         publish=(f"fleet.{device_id}.up.>",),
         subscribe=(f"fleet.{device_id}.down", f"fleet.{device_id}.down.>", "$MQTT.sub.>"),

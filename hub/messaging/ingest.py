@@ -41,7 +41,7 @@ class IngestLoopSettings:
     stream_age_s: float = 24 * 3600.0
     replicas: int = 1
     batch_count: int = 500
-    wait_s: float = 5.0
+    wait_s: float = 1.0
     ack_wait_s: float = 30.0
 
 

@@ -19,11 +19,30 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from shared.errors import Unavailable
 
-__all__ = ["MqttPublisher"]
+__all__ = ["MqttPublisher", "client_context"]
 
 _LOG = logging.getLogger(__name__)
 _MIN_BACKOFF_S, _MAX_BACKOFF_S = 1, 30
 _KEEPALIVE_S = 30
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails; paho drops it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def client_context(ca: Path) -> ssl.SSLContext:
+    """TLS 1.2 or newer to a server that `ca` vouches for, name checked."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _ClosingSocket
+    return context
 
 
 class MqttPublisher:
@@ -34,8 +53,7 @@ class MqttPublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self.connected = asyncio.Event()
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = client_context(ca)
         self._context, self._certificate, self._key = context, certificate, key
         self.reload()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, f"{name}:{secrets.token_hex(8)}", clean_session=True)

@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 _CONNECT_S = 20.0
 # Short: a restarted broker lets devices in as soon as it listens, and asks a hub that must be there by then.
 _RECONNECT_S: Any = 0.1
-_PULL_S = 5.0
+_PULL_S = 2.0
 _AT_ONCE = 16
 _MAX_WAITING = 20_000
 Handler = Callable[[bytes], Awaitable[bytes | None]]
@@ -282,7 +282,7 @@ class Puller:
             return
         request = json.dumps({"batch": limit, "expires": int(_PULL_S * 1e9)}).encode()
         await self._client.publish(self._subject, request, reply=self._inbox)
-        self._open, self._expires = limit, time.monotonic() + _PULL_S + 1
+        self._open, self._expires = limit, time.monotonic() + _PULL_S + 0.5
 
     def _take(self, message: Msg) -> list[Pulled]:
         status = (message.headers or {}).get("Status")

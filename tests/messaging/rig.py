@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +21,7 @@ from hub.devices.authenticator import DeviceAuthenticator
 from hub.ingest.service import IngestService
 from hub.messaging.config import BrokerConfig
 from hub.messaging.ingest import IngestLoopSettings, MessageCommit
+from hub.messaging.mqtt import client_context
 from hub.messaging.runtime import MessagingRuntime, MessagingSettings
 from hub.pki.authority import Authority, Issued, key_pem, new_key
 from hub.store.connections import ConnectionStore
@@ -210,7 +210,7 @@ class DeviceClient:
         self.subscribed: dict[int, list[bool]] = {}
         self.acknowledged: set[int] = set()
         self.on_message: Callable[[str, bytes], None] = lambda _topic, _payload: None
-        context = ssl.create_default_context(cafile=ca)
+        context = client_context(ca)
         context.load_cert_chain(identity.certificate, identity.key)
         self._port = port
         self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id or identity.name, clean_session=True)

@@ -88,6 +88,7 @@ async def test_a_device_cannot_listen_outside_its_own_topics(rig: Rig) -> None:
     identity = rig.enrol("dev1")
     rig.enrol("dev2")
     foreign = ["#", "+/#", "fleet/#", "fleet/+/down", "fleet/dev2/down", "fleet/dev2/down/#", "fleet/dev1/#", "$SYS/#"]
+    foreign += ["$MQTT/#", "$MQTT/sub/#", "$MQTT/rmsgs/#", "$JS/#", "$share/x/fleet/dev2/down", "_INBOX/#"]
 
     def device(runtime: MessagingRuntime) -> None:
         with rig.client(runtime.mqtt_port, identity) as client:
