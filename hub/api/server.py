@@ -113,6 +113,8 @@ class HttpsServer:
     def __init__(self, hub: Hub, sock: socket.socket, protocol: type[PeerCertificate] = PeerCertificate) -> None:
         self._hub = hub
         self._sock = sock
+        # asyncio does this for sockets that it made itself; without it each answer waits for a delayed ACK (40 ms).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._context = server_context(hub.pki)
         config = uvicorn.Config(
             create_app(hub),

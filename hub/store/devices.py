@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hub.store.schema import device_certificates, device_tags, devices
@@ -72,6 +72,28 @@ class KnownCertificate:
 _IDENTITY = [devices.c[field.name] for field in fields(DeviceRow)]
 
 
+def _known_certificate() -> Select[tuple[str, str, float, float, float | None, bool]]:
+    mine, older = device_certificates, device_certificates.alias("older")
+    replaces = exists().where(
+        older.c.device_id == mine.c.device_id, older.c.superseded_s.is_(None), older.c.issued_s < mine.c.issued_s
+    )
+    return (
+        select(
+            mine.c.device_id,
+            devices.c.status,
+            mine.c.issued_s,
+            mine.c.not_after_s,
+            mine.c.superseded_s,
+            replaces.label("replaces"),
+        )
+        .join(devices, devices.c.device_id == mine.c.device_id)
+        .where(mine.c.fingerprint == bindparam("fingerprint"))
+    )
+
+
+_KNOWN = _known_certificate()  # built once: it runs with each request of a device, and building costs more than running
+
+
 def _device(row: Row[Any]) -> DeviceRow:
     return DeviceRow(**row._mapping)
 
@@ -127,23 +149,7 @@ def mark_revoked(connection: Connection, device_id: str, now_s: float) -> bool:
 
 def find_certificate(connection: Connection, fingerprint: str) -> KnownCertificate | None:
     """Certificate, device and whether older certificates are to be superseded: one indexed query per connection."""
-    mine, older = device_certificates, device_certificates.alias("older")
-    replaces = exists().where(
-        older.c.device_id == mine.c.device_id, older.c.superseded_s.is_(None), older.c.issued_s < mine.c.issued_s
-    )
-    query = (
-        select(
-            mine.c.device_id,
-            devices.c.status,
-            mine.c.issued_s,
-            mine.c.not_after_s,
-            mine.c.superseded_s,
-            replaces.label("replaces"),
-        )
-        .join(devices, devices.c.device_id == mine.c.device_id)
-        .where(mine.c.fingerprint == fingerprint)
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_KNOWN, {"fingerprint": fingerprint}).one_or_none()
     return None if row is None else KnownCertificate(**{**row._mapping, "replaces": bool(row.replaces)})
 
 

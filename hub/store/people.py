@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
 from hub.store.page import PageRequest, after
 from hub.store.schema import api_tokens
@@ -25,6 +25,9 @@ class TokenRow:
     expires_s: float
     revoked_s: float | None
     created_by: str
+
+
+_BY_SECRET = select(api_tokens).where(api_tokens.c.secret_sha256 == bindparam("secret_sha256"))
 
 
 def _row(row: Row[Any]) -> TokenRow:
@@ -60,7 +63,7 @@ def insert_token(connection: Connection, token: TokenRow, secret_sha256: str) ->
 
 def find_by_secret(connection: Connection, secret_sha256: str) -> TokenRow | None:
     """The token with this hash, whatever its state."""
-    row = connection.execute(select(api_tokens).where(api_tokens.c.secret_sha256 == secret_sha256)).one_or_none()
+    row = connection.execute(_BY_SECRET, {"secret_sha256": secret_sha256}).one_or_none()
     return None if row is None else _row(row)
 
 

@@ -75,3 +75,10 @@ async def test_a_renewed_certificate_is_shown_to_new_connections(tmp_path: Path)
             hub.pki.files("server").certificate.unlink()
             server.renew_certificate()
             assert await serial_shown(hub, port) != before
+
+
+async def test_answers_do_not_wait_for_the_clients_acknowledgement(tmp_path: Path) -> None:
+    with data_hub(tmp_path, trust=False) as (hub, _clock), socket.create_server(("127.0.0.1", 0)) as sock:
+        HttpsServer(hub, sock)
+        with socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
