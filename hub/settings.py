@@ -130,6 +130,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.data_path / "blobs"
 
     @property
+    def profiles_path(self) -> Path:
+        """Firmware profiles of the fleet's own, `<name>.yaml` each, beside those that come with Skerry."""
+        return self.data_path / "profiles"
+
+    @property
     def scratch_path(self) -> Path:
         """Bundles that are unpacked while their gate runs."""
         return self.data_path / "scratch"

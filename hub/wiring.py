@@ -107,6 +107,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     trust = TrustRepository(db, keys, settings.trust, clock=clock, audit=audit, registry=guard, blobs=blobs)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
     publications = Publications()
+    profiles = Compatibility(settings.profiles_path)
     desired = DesiredStates(db, clock, trust)
     device_auth = DeviceAuthenticator(db, clock)
     ingest = IngestService(db, clock)
@@ -136,7 +137,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         gates=GateService(db, clock, audit, blobs, _gate_runner(settings), settings.gates.default_min_accuracy),
         garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
         assignments=assignments,
-        deployments=DeploymentService(db, clock, audit, trust, assignments, Compatibility(), publications.wake),
+        deployments=DeploymentService(db, clock, audit, trust, assignments, profiles, publications.wake),
         desired=desired,
         publications=publications,
         status=FleetStatus(db, clock, settings.offline_after_s),

@@ -7,11 +7,13 @@ that the policy fails the version. A few run at a time; who comes when all are b
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -26,6 +28,7 @@ from shared.errors import ErrorBody, Unavailable
 __all__ = ["GateRunner"]
 
 _STDERR_SHOWN_BYTES = 2000
+_PREFIX = "gate-"
 _WAIT_S = 60.0
 _LINGER_S = 10.0
 
@@ -45,11 +48,22 @@ class GateRunner:
             raise Unavailable("gate.busy", "Other gates are running.", hint="Try again in a minute.", retriable=True)
         try:
             self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="gate-") as folder:
+            self._sweep()
+            with tempfile.TemporaryDirectory(dir=self._scratch, prefix=_PREFIX) as folder:
                 request = Request(scratch=folder, dataset=str(dataset), candidate=candidate, production=production)
                 return self._run(request, Path(folder))
         finally:
             self._slots.release()
+
+    def _sweep(self) -> None:
+        """Remove what runs have left behind whose hub was killed."""
+        limit = time.time() - 2 * self._limits.timeout_s - _WAIT_S
+        for folder in self._scratch.glob(f"{_PREFIX}*"):
+            try:
+                if folder.stat().st_mtime < limit:
+                    shutil.rmtree(folder, ignore_errors=True)
+            except FileNotFoundError:
+                continue  # its run has just ended
 
     def _run(self, request: Request, folder: Path) -> Response:
         with tempfile.TemporaryFile(dir=folder) as stderr, self._start(folder, stderr) as child:

@@ -244,6 +244,17 @@ def test_a_child_that_hangs_is_ended_with_all_that_it_started(kit: GateKit) -> N
     assert not grandchild.exists() or grandchild.read_text().split()[2] == "Z"
 
 
+def test_what_a_killed_hub_left_behind_is_removed(kit: GateKit) -> None:
+    left, running = kit.folder / "scratch" / "gate-left", kit.folder / "scratch" / "gate-running"
+    for folder in (left, running):
+        folder.mkdir(parents=True)
+        (folder / "model.tflite").write_bytes(b"x")
+    os.utime(left, (0, 0))
+    kit.digits(1)
+    kit.gate(1, kit.dataset(), kit.gate_service(child("raise SystemExit(1)")))
+    assert (left.exists(), running.exists()) == (False, True)
+
+
 def test_the_child_sees_nothing_of_the_hubs_environment(kit: GateKit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKERRY_HUB_SECRET", "hush")
     script = f"import os, pathlib; pathlib.Path({str(kit.folder / 'env')!r}).write_text(repr(dict(os.environ)))"

@@ -18,6 +18,7 @@ from hub.registry.collection import GarbageCollector
 from hub.store import schema
 from hub.store.audit import AuditFilter
 from hub.store.blobs_index import put_dataset, record_blob
+from hub.store.database import Connection
 from hub.store.garbage import Retention
 from hub.store.page import PageRequest
 from hub.store.registry import GateRow, Status, insert_gate_result
@@ -225,59 +226,39 @@ def built(world: World) -> Iterator[FleetKit]:
 
 
 def _fill(kit: FleetKit, world: World) -> None:
-    now_s = kit.clock.now()
     with kit.db.write() as connection:
-        add = connection.execute
-        add(
-            insert(schema.models).values(
-                model="m", description="", gate={}, bake_s=0, created_s=0.0, created_by="dana"
-            )
-        )
+        row = {"model": "m", "description": "", "gate": {}, "bake_s": 0, "created_s": 0.0, "created_by": "dana"}
+        connection.execute(insert(schema.models).values(row))
         for version, (old, status) in enumerate(zip(world.ages, world.statuses, strict=True), 1):
-            created_s = now_s - OLD_S if old else now_s - FRESH_S / 2
-            sha256 = kit.blobs.put_bytes(b"%d" % version).sha256
-            add(insert(schema.blobs).values(sha256=sha256, bytes=1, kind="bundle", created_s=created_s))
-            add(
-                insert(schema.versions).values(
-                    model="m",
-                    version=version,
-                    status=status.value,
-                    bundle_sha256=sha256,
-                    bundle_bytes=1,
-                    manifest="{}",
-                    card="",
-                    created_s=created_s,
-                    created_by="dana",
-                )
-            )
-        for alias, target in world.moves:
-            add(
-                insert(schema.alias_history).values(
-                    model="m", alias=alias, version=target, at_s=now_s, by="olga", reason=""
-                )
-            )
+            _add_version(kit, connection, version, old, status)
+        for alias, place in world.moves:
+            row = {"model": "m", "alias": alias, "version": place, "at_s": 0.0, "by": "olga", "reason": ""}
+            connection.execute(insert(schema.alias_history).values(row))
     if world.staged is not None:
         stage(kit, "m", world.staged)
     for index, (serves, previous, target) in enumerate(world.devices):
         kit.add_device(f"d{index}")
         kit.report(f"d{index}", "m", version=serves, previous_version=previous, target_version=target)
-        target = world.assigned[index]
-        if target is not None:
-            with kit.db.write() as connection:
-                connection.execute(
-                    insert(schema.assignments).values(
-                        device_id=f"d{index}",
-                        model="m",
-                        version=target,
-                        bundle_sha256="0" * 64,
-                        bundle_bytes=1,
-                        counter=1,
-                        bake_s=0,
-                        issued_s=now_s,
-                        expires_s=now_s,
-                        deployment_id="d",
-                    )
-                )
+        assigned = world.assigned[index]
+        if assigned is not None:
+            _assign(kit, f"d{index}", assigned)
+
+
+def _add_version(kit: FleetKit, connection: Connection, version: int, old: bool, status: Status) -> None:
+    created_s = kit.clock.now() - (OLD_S if old else FRESH_S / 2)
+    sha256 = kit.blobs.put_bytes(b"%d" % version).sha256
+    blob = {"sha256": sha256, "bytes": 1, "kind": "bundle", "created_s": created_s}
+    row = {"model": "m", "version": version, "status": status.value, "bundle_sha256": sha256, "bundle_bytes": 1}
+    row |= {"manifest": "{}", "card": "", "created_s": created_s, "created_by": "dana"}
+    connection.execute(insert(schema.blobs).values(blob))
+    connection.execute(insert(schema.versions).values(row))
+
+
+def _assign(kit: FleetKit, device_id: str, version: int) -> None:
+    row = {"device_id": device_id, "model": "m", "version": version, "bundle_sha256": "0" * 64, "bundle_bytes": 1}
+    row |= {"counter": 1, "bake_s": 0, "issued_s": 0.0, "expires_s": 0.0, "deployment_id": "d"}
+    with kit.db.write() as connection:
+        connection.execute(insert(schema.assignments).values(row))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
