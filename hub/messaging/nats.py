@@ -74,14 +74,14 @@ class NatsLink:
         self._running: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, servers: str, user: str, password: str, name: str) -> NatsLink:
-        """Connect to `servers` (URLs, separated by commas) within 20 s; `broker.unreachable`."""
+    async def open(cls, servers: str, user: str, password: str, name: str, timeout_s: float = _CONNECT_S) -> NatsLink:
+        """Connect to `servers` (URLs, separated by commas) within `timeout_s`; `broker.unreachable`."""
 
         async def failed(error: Exception) -> None:
             _LOG.warning("connection %s to the broker: %s", name, error or type(error).__name__)
 
         try:
-            async with asyncio.timeout(_CONNECT_S):
+            async with asyncio.timeout(timeout_s):
                 client = await nats.connect(
                     servers.split(","),
                     user=user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 from sqlalchemy import select
 
@@ -127,10 +128,11 @@ async def test_only_its_own_certificate_and_name_let_a_client_in(rig: Rig) -> No
     ]
 
     def clients(runtime: MessagingRuntime) -> None:
-        for identity, client_id in refused:
-            with rig.client(runtime.mqtt_port, identity, client_id) as client:
+        with ExitStack() as exits:
+            tried = [exits.enter_context(rig.client(runtime.mqtt_port, *who)) for who in refused]
+            for client, who in zip(tried, refused, strict=True):
                 wait_for(client.answered)
-                assert not any(client.connections), (identity, client_id)
+                assert not any(client.connections), who
         with rig.client(runtime.mqtt_port, known) as client:
             client.connected()
 
