@@ -93,12 +93,7 @@ def build_bundle(
         lineage=lineage or Lineage(),
         files=files.entries(),
     )
-    outputs = _golden_outputs(_validated(manifest), files, golden_inputs, golden_outputs)
-    files.add("golden/inputs.npy", "golden", array_bytes(golden_inputs))
-    files.add("golden/outputs.npy", "golden", array_bytes(outputs))
-    manifest = _validated(msgspec.structs.replace(manifest, files=files.entries()))
-    sha256, size = _write(out, manifest, files.content)
-    return BuiltBundle(sha256=sha256, bytes=size, manifest=manifest)
+    return _finish(out, _validated(manifest), files, golden_inputs, golden_outputs)
 
 
 class _Files:
@@ -167,6 +162,15 @@ def _golden_outputs(manifest: Manifest, files: _Files, inputs: Array, given: Arr
             "golden.malformed", f"The golden outputs have shape {list(given.shape)}, not {list(outputs.shape)}."
         )
     return np.asarray(given, np.float32)
+
+
+def _finish(out: Path, manifest: Manifest, files: _Files, inputs: Array, given: Array | None) -> BuiltBundle:
+    outputs = _golden_outputs(manifest, files, inputs, given)
+    files.add(manifest.golden.inputs, "golden", array_bytes(inputs))
+    files.add(manifest.golden.outputs, "golden", array_bytes(outputs))
+    manifest = _validated(msgspec.structs.replace(manifest, files=files.entries()))
+    sha256, size = _write(out, manifest, files.content)
+    return BuiltBundle(sha256=sha256, bytes=size, manifest=manifest)
 
 
 def _write(out: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from numpy import maximum, minimum, rint
 
 from shared.errors import InvalidInput
 
-__all__ = ["Array", "Kernel", "affine", "cast", "clip", "nearest", "one_hot", "bilinear", "quantise", "window"]
+__all__ = ["Array", "Kernel", "affine", "bilinear", "cast", "clip", "nearest", "one_hot", "quantise", "window"]
 
 Array = npt.NDArray[Any]
 _FLOAT32 = np.dtype(np.float32)

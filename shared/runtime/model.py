@@ -83,10 +83,8 @@ class LoadedModel:
         """
         if x.dtype != self._dtype or x.shape[1:] != self._shape or not 0 < len(x) <= limits.MAX_INFER_BATCH_COUNT:
             raise self._refusal(x)
-        if self._floats and not np.vdot(x, x) < _LARGE:
-            y = self._prepare_large(x)
-        else:
-            y = self._prepare(x)
+        large = self._floats and not np.vdot(x, x) < _LARGE
+        y = self._prepare_large(x) if large else self._prepare(x)
         if len(x) == 1:
             for one in self._ones:
                 y = one(y)

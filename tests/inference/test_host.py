@@ -128,21 +128,16 @@ def test_a_request_under_way_ends_on_the_old_version_which_is_freed_afterwards(s
 
 def test_swapping_under_load_drops_no_request(host: ModelHost, slot: Slot) -> None:
     data, stop = load_digits(), threading.Event()
-    failures: list[BaseException] = []
+    shapes: set[tuple[int, ...]] = set()
     counts, seen = [0] * 4, set()
 
     def ask(number: int) -> None:
         x = data.test_x[number : number + 1]
         while not stop.is_set():
-            try:
-                y, handle = host.answer("digits", x)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the test shows it
-                failures.append(error)
-                return
+            y, handle = host.answer("digits", x)  # what it raises fails the test as a warning of the thread
             seen.add(handle.manifest.version)
             counts[number] += 1
-            if y.shape != (1, 10):
-                failures.append(AssertionError(y.shape))
+            shapes.add(y.shape)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -154,7 +149,7 @@ def test_swapping_under_load_drops_no_request(host: ModelHost, slot: Slot) -> No
     stop.set()
     for thread in threads:
         thread.join(20)
-    assert failures == []
+    assert shapes == {(1, 10)}
     assert seen == {1, 2}
     assert all(handle.freed for handle in handles[:-1])
     total = host.take("digits")

@@ -38,61 +38,60 @@ def served(host: ModelHost, request: Request) -> ModelHandle:
     return handle
 
 
-def routes(host: ModelHost) -> list[Route]:
-    """The protocol's paths; the one that is called most comes first."""
+class _Paths:
+    """The answers; one method for each path."""
 
-    async def infer(request: Request) -> Response:
+    def __init__(self, host: ModelHost) -> None:
+        self._host = host
+
+    async def infer(self, request: Request) -> Response:
         body = await read_body(request)
-        handle = served(host, request)
+        handle = served(self._host, request)
         message, binary = decode_request(body, request.headers.get(_LENGTH))
         x = input_of(message, binary, handle.manifest)
-        y, handle = await host.answer_async(handle.manifest.model, x)
+        y, handle = await self._host.answer_async(handle.manifest.model, x)
         content, length = encode_response(message, handle.manifest, y)
         if length is None:
             return Response(content, media_type="application/json")
         return Response(content, headers={_LENGTH: str(length)}, media_type="application/octet-stream")
 
-    async def metadata(request: Request) -> Response:
-        manifest = served(host, request).manifest
+    async def metadata(self, request: Request) -> Response:
+        manifest = served(self._host, request).manifest
         tensors = [
             {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": [-1, *spec.shape]}
             for spec in (manifest.input, manifest.output)
         ]
-        return _json(
-            {
-                "name": manifest.model,
-                "versions": [str(manifest.version)],
-                "platform": "tflite",
-                "inputs": tensors[:1],
-                "outputs": tensors[1:],
-            }
-        )
+        head = {"name": manifest.model, "versions": [str(manifest.version)], "platform": "tflite"}
+        return _json({**head, "inputs": tensors[:1], "outputs": tensors[1:]})
 
-    async def model_ready(request: Request) -> Response:
-        return _json({"name": served(host, request).manifest.model, "ready": True})
+    async def model_ready(self, request: Request) -> Response:
+        return _json({"name": served(self._host, request).manifest.model, "ready": True})
 
-    async def server(request: Request) -> Response:
+    async def server(self, request: Request) -> Response:
         return _json({"name": "skerry-agent", "version": __version__, "extensions": ["binary_tensor_data"]})
 
-    async def live(request: Request) -> Response:
+    async def live(self, request: Request) -> Response:
         return _json({"live": True})
 
-    async def ready(request: Request) -> Response:
-        serving = bool(host.models())
+    async def ready(self, request: Request) -> Response:
+        serving = bool(self._host.models())
         return _json({"ready": serving}, 200 if serving else 503)
 
-    async def index(request: Request) -> Response:
-        handles = [host.current(model).manifest for model in host.models()]
-        return _json([{"name": m.model, "version": str(m.version), "state": "READY"} for m in handles])
+    async def index(self, request: Request) -> Response:
+        manifests = [self._host.current(model).manifest for model in self._host.models()]
+        return _json([{"name": m.model, "version": str(m.version), "state": "READY"} for m in manifests])
 
-    model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
-    out = [Route(f"{path}/infer", infer, methods=["POST"]) for path in (model, version)]
-    out += [Route(f"{path}/ready", model_ready) for path in (model, version)]
-    out += [Route(path, metadata) for path in (model, version)]
+
+def routes(host: ModelHost) -> list[Route]:
+    """The protocol's paths; the one that is called most comes first."""
+    paths = _Paths(host)
+    models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     return [
-        *out,
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-        Route("/v2/repository/index", index, methods=["POST"]),
+        *(Route(f"{model}/infer", paths.infer, methods=["POST"]) for model in models),
+        *(Route(f"{model}/ready", paths.model_ready) for model in models),
+        *(Route(model, paths.metadata) for model in models),
+        Route("/v2", paths.server),
+        Route("/v2/health/live", paths.live),
+        Route("/v2/health/ready", paths.ready),
+        Route("/v2/repository/index", paths.index, methods=["POST"]),
     ]
