@@ -103,14 +103,13 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     hooks = DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)
     blobs = FileBlobs(settings.blobs_path)
-    keys, guard = OnlineKeys(settings.keys_path), ReleaseGuard(db, clock, audit)
-    trust = TrustRepository(db, keys, settings.trust, clock=clock, audit=audit, registry=guard, blobs=blobs)
+    keys = OnlineKeys(settings.keys_path)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
+    trust = _trust(settings, db, clock, audit, keys, assignments, blobs)
     publications = Publications()
     profiles = Compatibility(settings.profiles_path)
     desired = DesiredStates(db, clock, trust)
-    device_auth = DeviceAuthenticator(db, clock)
-    ingest = IngestService(db, clock)
+    device_auth, ingest = DeviceAuthenticator(db, clock), IngestService(db, clock)
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     _listen(hooks, publications, assignments, messaging)
@@ -143,6 +142,21 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         messaging=messaging,
+    )
+
+
+def _trust(
+    settings: HubSettings,
+    db: Database,
+    clock: Clock,
+    audit: AuditLog,
+    keys: OnlineKeys,
+    assignments: AssignmentService,
+    blobs: BlobStore,
+) -> TrustRepository:
+    guard = ReleaseGuard(db, clock, audit)
+    return TrustRepository(
+        db, keys, settings.trust, clock=clock, audit=audit, registry=guard, pending=assignments, blobs=blobs
     )
 
 

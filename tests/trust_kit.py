@@ -37,7 +37,7 @@ from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys
 from shared.errors import Conflict, NotFound, SkerryError
 from shared.wire.down import Assignment
 
-__all__ = ["DAY_S", "KitBlobs", "KitClock", "KitRegistry", "KitVersion", "TrustKit"]
+__all__ = ["DAY_S", "KitAssignments", "KitBlobs", "KitClock", "KitRegistry", "KitVersion", "TrustKit"]
 
 DAY_S = 86_400
 
@@ -78,6 +78,17 @@ class KitRegistry:
 
     def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
         self.approvals.append((model, version))
+
+
+class KitAssignments:
+    """Counts how often pending assignments had to be signed again."""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+
+    def renew_pending(self, connection: Connection, now_s: float) -> int:
+        self.renewals += 1
+        return 0
 
 
 class KitBlobs:
@@ -122,6 +133,7 @@ class TrustKit:
         tables.create_all(self.db.engine)
         self.audit = AuditLog(self.db, self.clock)
         self.registry = KitRegistry()
+        self.pending = KitAssignments()
         self.blobs = KitBlobs(directory / "blobs")
         self.keys = OnlineKeys(directory / "keys")
         self.keys.create_missing()
@@ -140,6 +152,7 @@ class TrustKit:
             clock=self.clock,
             audit=self.audit,
             registry=self.registry,
+            pending=self.pending,
             blobs=self.blobs,
         )
 

@@ -16,7 +16,7 @@ from hub.trust.names import role_model
 from hub.trust.online_keys import OnlineKeys
 from hub.trust.proposals import check_release
 from hub.trust.publication import Publication, Publisher
-from hub.trust.registry import Audit, ReleaseRegistry
+from hub.trust.registry import Audit, PendingAssignments, ReleaseRegistry
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, parse_assignment_keys
 from shared.errors import Conflict, InternalError
 
@@ -28,11 +28,19 @@ _TIMESTAMPS_KEPT_COUNT = 1000
 class PublishedRepository:
     """Reads and publishes within a connection; every write happens under `hub.store.trust.lock`."""
 
-    def __init__(self, keys: OnlineKeys, settings: TrustSettings, audit: Audit, registry: ReleaseRegistry) -> None:
+    def __init__(
+        self,
+        keys: OnlineKeys,
+        settings: TrustSettings,
+        audit: Audit,
+        registry: ReleaseRegistry,
+        pending: PendingAssignments,
+    ) -> None:
         self._keys = keys
         self._settings = settings
         self._audit = audit
         self._registry = registry
+        self._pending = pending
 
     def publisher(self, connection: Connection, now_s: float) -> Publisher:
         """What builds publications on top of the state that `connection` sees."""
@@ -89,11 +97,23 @@ class PublishedRepository:
                 continue
             for version in self.added_versions(connection, role, metadata.parse(overlay[role], Targets).signed):
                 self._registry.mark_approved(connection, model, version, actor)
+        new_keys = Targets.type in publication.roles and self._changes_assignment_keys(
+            connection, overlay[Targets.type]
+        )
         store.add_published(connection, publication.rows)
         store.drop_staged(connection, publication.roles)
+        if new_keys:
+            self._pending.renew_pending(connection, publication.rows[0].published_s)
         versions = {row.role: row.version for row in publication.rows}
         for role in publication.roles:
             self._audit.append(connection, actor, "trust.published", role, {"versions": versions})
+
+    def _changes_assignment_keys(self, connection: Connection, data: bytes) -> bool:
+        published = store.latest(connection, Targets.type)
+        if published is None:
+            return False
+        old, new = (metadata.parse(targets, Targets).signed.targets for targets in (published.data, data))
+        return old[ASSIGNMENT_KEYS_PATH] != new[ASSIGNMENT_KEYS_PATH]
 
     def commit_online(self, connection: Connection, publication: Publication) -> None:
         """Add a re-signed timestamp (and snapshot), and forget timestamps that nobody can ask for any more."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hub.store.database import Connection
 
-__all__ = ["Audit", "Blobs", "GatedVersion", "ReleaseRegistry"]
+__all__ = ["Audit", "Blobs", "GatedVersion", "PendingAssignments", "ReleaseRegistry"]
 
 
 class GatedVersion(Protocol):
@@ -34,6 +34,14 @@ class ReleaseRegistry(Protocol):
 
     def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
         """The version's release is published with enough signatures, in the caller's transaction."""
+        ...
+
+
+class PendingAssignments(Protocol):
+    """Assignments that devices have not taken up (`hub.deployments.assignments.AssignmentService`)."""
+
+    def renew_pending(self, connection: Connection, now_s: float) -> int:
+        """Have them signed again, in the caller's transaction, because the old key's signatures no longer count."""
         ...
 
 

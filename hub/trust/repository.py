@@ -23,7 +23,7 @@ from hub.trust.assignments import AssignmentSigner
 from hub.trust.names import parse_filename, role_model, role_of, target_path
 from hub.trust.online_keys import OnlineKeys
 from hub.trust.published import PublishedRepository
-from hub.trust.registry import Audit, Blobs, ReleaseRegistry
+from hub.trust.registry import Audit, Blobs, PendingAssignments, ReleaseRegistry
 from hub.trust.staging import Outcome, Staging
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH
 from shared.clock import Clock
@@ -75,6 +75,7 @@ class TrustRepository:
         clock: Clock,
         audit: Audit,
         registry: ReleaseRegistry,
+        pending: PendingAssignments,
         blobs: Blobs,
     ) -> None:
         self._db = db
@@ -83,7 +84,7 @@ class TrustRepository:
         self._clock = clock
         self._audit = audit
         self._blobs = blobs
-        self._published = PublishedRepository(keys, settings, audit, registry)
+        self._published = PublishedRepository(keys, settings, audit, registry, pending)
         self._staging = Staging(self._published, keys, settings, audit)
 
     @contextmanager

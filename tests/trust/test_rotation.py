@@ -133,7 +133,9 @@ def test_the_assignment_key_is_replaced_through_targets(kit: TrustKit, client: C
     new = kit.repository.prepare_online_key("assignment", "admin")
     files = {ASSIGNMENT_KEYS_PATH: build_assignment_keys([new])}
     data = metadata.revise_targets(kit.current("targets"), files=files, expires_s=kit.year_s)
+    assert kit.pending.renewals == 0
     assert kit.propose("targets", data, files=files).published
+    assert kit.pending.renewals == 1, "what the old key signed no longer counts"
     assert kit.repository.online_keys().assignment == new
     assert parse_assignment_keys(client.download(ASSIGNMENT_KEYS_PATH)).keys() == {new.keyid}
     assert new.keyid.encode() in kit.assignment("pi-1", "digits", 1, counter=1)
