@@ -11,7 +11,7 @@ import logging
 
 import msgspec
 
-from agent.ota import journal
+from agent.ota import journal as journals
 from agent.ota.installation import Installation
 from agent.ota.journal import Journal
 from agent.ota.machine import Event, State, accepts, is_exhausted
@@ -29,15 +29,11 @@ async def recover(install: Installation) -> None:
     """Take up where the journal stands and serve the active version; what is left to do is the driver's."""
     await in_thread(_sweep, install)
     await in_thread(install.load)
-    before = install.journal
-    if install.state is State.COMMITTED:
-        await _note(install, msgspec.structs.replace(before, restarts=before.restarts + 1))
-    elif install.state not in (State.IDLE, State.ROLLED_BACK):
-        await _note(install, before.after(Event.RESTARTED))
-        install.report()
-    if is_exhausted(install.state, install.journal.steps, install.journal.restarts) and _may_give_up(install):
-        reason = f"The agent restarted {install.journal.restarts} times in a row on this version."
-        await _note(install, install.journal.after(Event.EXHAUSTED, "install.crash_loop", reason))
+    target = _restarted(install)
+    if target != install.journal:
+        await _note(install, target)
+        if install.state is not State.COMMITTED:
+            install.report()
     if install.state is not State.ROLLING_BACK:
         await _serve_active(install)
 
@@ -48,9 +44,20 @@ async def mark_stable(install: Installation) -> None:
         await _note(install, msgspec.structs.replace(install.journal, restarts=0))
 
 
-def _may_give_up(install: Installation) -> bool:
-    """A committed version gives way only to another one."""
-    return install.state is not State.COMMITTED or install.previous() is not None
+def _restarted(install: Installation) -> Journal:
+    """The journal after the restart, and after giving up if this was one too many: both in one write."""
+    journal = install.journal
+    if install.state in (State.IDLE, State.ROLLED_BACK):
+        return journal
+    if install.state is State.COMMITTED:
+        journal = msgspec.structs.replace(journal, restarts=journal.restarts + 1)
+    else:
+        journal = journal.after(Event.RESTARTED)
+    exhausted = is_exhausted(journal.at, journal.steps, journal.restarts)
+    if exhausted and (journal.at is not State.COMMITTED or install.previous() is not None):
+        reason = f"The agent restarted {journal.restarts} times in a row on this version."
+        return journal.after(Event.EXHAUSTED, "install.crash_loop", reason)
+    return journal
 
 
 async def _serve_active(install: Installation) -> None:
@@ -83,7 +90,7 @@ async def _repair(install: Installation, damaged: str | None) -> None:
 async def _note(install: Installation, target: Journal) -> None:
     """Write the journal; when that fails, go on with it in memory, because serving comes first."""
     try:
-        await in_thread(journal.save, install.paths.journal, target)
+        await in_thread(journals.save, install.paths.journal, target)
     except StorageFailure as error:
         _LOG.error("%s: the journal cannot be written: %s", install.model, error)
         install.journal = target

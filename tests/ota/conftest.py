@@ -53,9 +53,7 @@ def hub(kit: TrustKit, tmp_path: Path) -> Iterator[HubSim]:
 def release(kit: TrustKit) -> Release:
     """Approve real bundles by their reviewers: `release(2)` gives the bytes."""
 
-    def approve(
-        version: int, *, model: str = "digits", broken: bool = False, content: bytes | None = None
-    ) -> bytes:
+    def approve(version: int, *, model: str = "digits", broken: bool = False, content: bytes | None = None) -> bytes:
         data = bundle(version, model, broken) if content is None else content
         kit.approve(model, version, data)
         return data

@@ -1,8 +1,8 @@
 """A device for the installer's tests: a state folder enrolled at a `HubSim`, a real model host, and an installer.
 
-`device.run()` is the agent's life between two starts; leaving the block is an orderly stop, and a `PowerCut` raised by the
-watcher of the journal is a cut right after that write. Work in the worker runs in this process (`in_process=True`: same
-code, no start-up time) or in real children.
+`device.run()` is the agent's life between two starts; leaving the block is an orderly stop, and a `PowerCut` raised
+by the watcher of the journal is a cut right after that write. Work in the worker runs in this process
+(`in_process=True`: same code, no start-up time) or in real children.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Device:
         )
         await self.installer.recover()
         self._task = asyncio.create_task(self.installer.run())
+        await asyncio.sleep(0)  # the loop is entered: a stop from here on is an orderly one
         try:
             yield self.installer
         finally:
@@ -148,9 +149,7 @@ class Device:
     async def assign(self, *envelopes: bytes) -> None:
         """The hub's next desired state holds these assignments."""
         self.revision += 1
-        await self.installer.offer(
-            DesiredState(device_id=DEVICE, revision=self.revision, assignments=list(envelopes))
-        )
+        await self.installer.offer(DesiredState(device_id=DEVICE, revision=self.revision, assignments=list(envelopes)))
 
     async def until(self, condition: Callable[[], T]) -> T:
         """Wait until the condition holds after some message or journal write; the run's own failure ends it."""

@@ -1,7 +1,8 @@
 """A hub for the installer's tests: the real repository of `TrustKit` over real HTTPS with client certificates.
 
-It serves ranges as the hub does and can be told to misbehave: `hub.faults` is a list of `Fault`, of which the first that
-matches a request and has turns left decides what happens to it. `hub.requests` are the paths asked for, in order.
+It serves ranges as the hub does and can be told to misbehave: `hub.faults` is a list of `Fault`, of which the first
+that matches a request and has turns left decides what happens to it. `hub.requests` are the paths asked for, in
+order.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = ["ARTEFACT", "DEVICE", "Fault", "HubSim", "Seen"]
 
 DEVICE = "pi-1"
 ARTEFACT = "/v1/artefacts/"
+_PATIENCE_S = 60.0
 _RANGE = re.compile(r"bytes=([0-9]+)-\Z")
 
 
@@ -40,8 +42,9 @@ class Fault:
     """What goes wrong with the next `times` requests whose path starts with `path`.
 
     drop_after: cut the connection after so many bytes of the body. status, headers: answer that and nothing else.
-    flip: damage the byte at this position. endless: go on with rubbish after the body. pause_s: wait between pieces of
-    `piece` bytes. no_range: answer 200 with everything. etag: claim this entity tag.
+    flip: damage the byte at this position. endless: go on with rubbish after the body. pause_s: wait between pieces
+    of `piece` bytes. no_range: answer 200 with everything. etag: claim this entity tag. hold: stop after the first
+    piece until the event is set.
     """
 
     path: str = ARTEFACT
@@ -55,6 +58,7 @@ class Fault:
     piece: int = 1 << 16
     no_range: bool = False
     etag: str | None = None
+    hold: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,9 @@ class HubSim:
         try:
             yield self
         finally:
+            for fault in self.faults:
+                if fault.hold is not None:
+                    fault.hold.set()
             server.shutdown()
             server.server_close()
             server.cut()
@@ -210,6 +217,8 @@ def _handler(hub: HubSim) -> type[BaseHTTPRequestHandler]:
                 return
             for start in range(0, len(body), fault.piece):
                 self.wfile.write(body[start : start + fault.piece])
+                if fault.hold is not None and start:
+                    fault.hold.wait(_PATIENCE_S)
                 if fault.pause_s:
                     time.sleep(fault.pause_s)
             while fault.endless:

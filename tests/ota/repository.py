@@ -1,9 +1,9 @@
 """A TUF repository in memory whose every key is the test's own, so that it can also be the attacker's.
 
-    repository = Repository()
-    repository.targets["digits/1.bundle"] = b"…"
-    repository.publish()                       # signs what changed and serves it
-    UpdateClient(folder, repository, clock, bootstrap=repository.files["1.root.json"])
+repository = Repository()
+repository.targets["digits/1.bundle"] = b"…"
+repository.publish()                       # signs what changed and serves it
+UpdateClient(folder, repository, clock, bootstrap=repository.files["1.root.json"])
 """
 
 from __future__ import annotations

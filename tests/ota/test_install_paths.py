@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from tests.ota.conftest import Release
 from tests.ota.device import Device
-from tests.ota.hub_sim import HubSim
 
 Assign = Callable[..., bytes]
 GOOD_WAY = [
@@ -27,7 +26,7 @@ async def test_a_first_version_is_installed_and_serves(device: Device, release: 
         assert [entry.state for entry in installer.history("digits")] == ["committed"]
 
 
-async def test_the_real_children_install_and_probe(hub: HubSim, device: Device, release: Release, assign: Assign) -> None:
+async def test_the_real_children_install_and_probe(device: Device, release: Release, assign: Assign) -> None:
     device.in_process = False
     release(1)
     async with device.run():

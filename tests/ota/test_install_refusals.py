@@ -65,9 +65,7 @@ async def test_golden_outputs_that_differ(device: Device, release: Release, assi
         assert "golden outputs differ" in device.reports()[-1].reason
 
 
-async def test_a_release_below_its_threshold(
-    kit: TrustKit, device: Device, release: Release, assign: Assign
-) -> None:
+async def test_a_release_below_its_threshold(kit: TrustKit, device: Device, release: Release, assign: Assign) -> None:
     async with with_version_one(device, release, assign):
         kit.approve("digits", 2, bundle(2), signatures=1)
         assert await refused_install(device, assign(2, 2)) == "release.not_approved"
@@ -90,9 +88,7 @@ async def test_an_expired_assignment(device: Device, release: Release, assign: A
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer"])
-async def test_a_damaged_delivery(
-    hub: HubSim, device: Device, release: Release, assign: Assign, damage: str
-) -> None:
+async def test_a_damaged_delivery(hub: HubSim, device: Device, release: Release, assign: Assign, damage: str) -> None:
     content = release(2)
     path = ARTEFACT + hashlib.sha256(content).hexdigest()
     hub.replace[path] = {
@@ -167,9 +163,7 @@ async def test_an_assignment_for_another_device(
 ) -> None:
     release(2)
     async with with_version_one(device, release, assign):
-        await refused_envelope(
-            device, kit.assignment("pi-2", "digits", 2, counter=2), "assignment.other_device"
-        )
+        await refused_envelope(device, kit.assignment("pi-2", "digits", 2, counter=2), "assignment.other_device")
 
 
 async def test_an_assignment_by_a_stranger_or_damaged_on_the_way(
@@ -182,9 +176,8 @@ async def test_an_assignment_by_a_stranger_or_damaged_on_the_way(
         await refused_envelope(device, msgspec.json.encode(envelope), "dsse.unknown_key")
         device.messages.clear()
         signature = msgspec.json.decode(assign(1, 1))["signatures"]
-        await refused_envelope(
-            device, msgspec.json.encode(msgspec.json.decode(assign(2, 2)) | {"signatures": signature}), "dsse.bad_signature"
-        )
+        swapped = msgspec.json.decode(assign(2, 2)) | {"signatures": signature}
+        await refused_envelope(device, msgspec.json.encode(swapped), "dsse.bad_signature")
         device.messages.clear()
         await refused_envelope(device, b'{"payload": "!', "assignment.malformed")
 

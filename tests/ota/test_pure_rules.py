@@ -50,9 +50,7 @@ def test_probation(seen: Observed, elapsed_s: float, kind: VerdictKind, code: st
     assert bool(verdict.reason) == (kind is VerdictKind.ROLL_BACK)
 
 
-@given(
-    st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 10**6), st.integers(0, 9), st.floats(0, 1e6)
-)
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 10**6), st.integers(0, 9), st.floats(0, 1e6))
 def test_more_trouble_never_turns_a_rollback_into_a_commit(
     requests: int, errors: int, latency_us: int, restarts: int, elapsed_s: float
 ) -> None:

@@ -1,4 +1,4 @@
-"""What is on the disk: slots that are whole or not there, a pointer that is never half, a journal that knows its damage."""
+"""On the disk: slots that are whole or not there, a pointer that is never half, a journal that knows its damage."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def test_an_unreadable_pointer_removes_nothing(paths: ModelPaths) -> None:
     assert slots.verify(slot)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "v1-zz", "/etc", "v1-0123456789abcdef/..", "v1-0123456789abcdef\n"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "v1-zz", "/etc", "v1-0123456789abcdef/..", "v1-0123456789abcdef\n"]
+)
 def test_a_hostile_slot_name_is_refused(paths: ModelPaths, name: str) -> None:
     with pytest.raises(SkerryError) as caught:
         Slots(paths).directory(name)
