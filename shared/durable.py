@@ -37,7 +37,7 @@ def make_dir(path: Path, mode: int = 0o700) -> None:
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace the content of `path` atomically and durably; `StorageFailure` (`storage.write`) leaves the old content."""
+    """Replace the content of `path` atomically, durably; `StorageFailure` (`storage.write`) leaves the old content."""
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{secrets.token_hex(4)}")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -79,7 +79,9 @@ def parse_tag(key: object, value: object) -> tuple[str, str]:
     """A tag as (key, value); the value is printable text of at most 128 characters, or `InvalidInput` (`id.tag`)."""
     name = _parse(key, _TAG_KEY, "id.tag", "tag name", "1 to 32 of a-z 0-9 _ - and starts with a letter")
     if not isinstance(value, str) or not value or len(value) > 128 or not value.isprintable():
-        raise InvalidInput("id.tag", f"The value of tag {name} is not valid.", hint="Use 1 to 128 printable characters.")
+        raise InvalidInput(
+            "id.tag", f"The value of tag {name} is not valid.", hint="Use 1 to 128 printable characters."
+        )
     return name, value
 
 

@@ -11,7 +11,11 @@ from shared.errors import InvalidInput, SkerryError, TooLarge
 from shared.wire.down import Watermark
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -28,7 +32,9 @@ def test_key_order_does_not_change_the_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b'{"a":1,"a":2}', b"NaN", b'{"a":Infinity}', b"{", b"\xff", b"[" * 100_000, b"1e", b""], ids=lambda d: repr(d[:20])
+    "data",
+    [b'{"a":1,"a":2}', b"NaN", b'{"a":Infinity}', b"{", b"\xff", b"[" * 100_000, b"1e", b""],
+    ids=lambda d: repr(d[:20]),
 )
 def test_ambiguous_or_broken_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -9,7 +9,29 @@ from hypothesis import strategies as st
 from shared import ids
 from shared.errors import InvalidInput
 
-HOSTILE = ["", ".", "..", "a/b", "a.b", "a*", "a>", "a+", "#", "$SYS", "a b", "A", "é", "-a", "_a", "a\n", "a\0", "x" * 64, None, 3, b"a"]
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "a.b",
+    "a*",
+    "a>",
+    "a+",
+    "#",
+    "$SYS",
+    "a b",
+    "A",
+    "é",
+    "-a",
+    "_a",
+    "a\n",
+    "a\0",
+    "x" * 64,
+    None,
+    3,
+    b"a",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=repr)
@@ -43,7 +65,9 @@ def test_versions_may_come_as_text() -> None:
     assert ids.parse_version("12") == 12
 
 
-@pytest.mark.parametrize(("key", "value"), [("a b", "x"), ("site", ""), ("site", "a\nb"), ("site", "x" * 129), ("site", 3)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("a b", "x"), ("site", ""), ("site", "a\nb"), ("site", "x" * 129), ("site", 3)]
+)
 def test_a_wrong_tag_is_refused(key: str, value: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         ids.parse_tag(key, value)

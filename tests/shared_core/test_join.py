@@ -16,7 +16,15 @@ def test_a_join_string_round_trips_with_stray_white_space() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hello", "skerry-join:", "skerry-join:%%%", encode_join(JOIN)[:-5], "skerry-join:" + "A" * 5000, "skerry-join:e30"],
+    [
+        "",
+        "hello",
+        "skerry-join:",
+        "skerry-join:%%%",
+        encode_join(JOIN)[:-5],
+        "skerry-join:" + "A" * 5000,
+        "skerry-join:e30",
+    ],
     ids=lambda t: t[:20],
 )
 def test_a_damaged_join_string_says_so(text: str) -> None:
