@@ -57,6 +57,8 @@ class Actions:
         self._settings = install.context.settings
         self._worker: Worker | None = None
         self._furthest = 0
+        self.checked = False
+        """Whether the assignment was checked in this very attempt, so that a download need not check it again."""
         self._table: Mapping[State, Callable[[], Awaitable[Outcome]]] = {
             State.ASSIGNED: self._assigned,
             State.DOWNLOADING: self._downloading,
@@ -100,6 +102,8 @@ class Actions:
     async def _assigned(self) -> Outcome:
         """Wait out the back-off, then see what is there already and whether there is room for the rest."""
         journal, assignment = self._install.journal, self._assignment
+        if journal.refused:
+            return Outcome(Event.FAILED, journal.reason_code, journal.reason)
         if not journal.attempt:
             self._furthest = 0
         if journal.attempt >= self._settings.max_attempts:
@@ -144,9 +148,8 @@ class Actions:
 
     async def _downloading(self) -> Outcome:
         journal = self._install.journal
-        recheck = bool(journal.attempt or journal.restarts)
-        request = Fetch(assignment=self._assignment, envelope=journal.envelope, recheck=recheck)
-        before = self._furthest
+        request = Fetch(assignment=self._assignment, envelope=journal.envelope, recheck=not self.checked)
+        before, self.checked = self._furthest, False
         try:
             fetched = await self._ask(request, Fetched, self._settings.fetch_timeout_s)
         except SkerryError as error:

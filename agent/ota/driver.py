@@ -41,7 +41,6 @@ class Driver:
         self.install = install
         self._actions = Actions(install)
         self._newer: Accepted | None = None
-        self._refusal: ErrorBody | None = None
         self._withdrawn = False
         self._rollbacks: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
@@ -133,8 +132,10 @@ class Driver:
             return
         install = self.install
         active = await in_thread(install.slots.active)
-        self._refusal = accepted.refusal
-        await install.change(lambda now: now.assigned(accepted.assignment, accepted.envelope, active or ""))
+        self._actions.checked = accepted.refusal is None
+        await install.change(
+            lambda now: now.assigned(accepted.assignment, accepted.envelope, active or "", accepted.refusal)
+        )
         install.report()
 
     async def _next_from_outside(self) -> Outcome:
@@ -179,9 +180,6 @@ class Driver:
 
     async def _work(self) -> Outcome:
         """The outcome of the present state's work, or the event from outside that ends it early."""
-        if self._refusal is not None and self.install.state is State.ASSIGNED:
-            refusal, self._refusal = self._refusal, None
-            return Outcome(Event.FAILED, refusal.code, refusal.message)
         work = asyncio.create_task(self._act(), name=f"ota-{self.install.model}-{self.install.state}")
         try:
             while True:

@@ -103,9 +103,9 @@ class Installation:
     def report(self) -> bool:
         """Tell the hub about the last transition; whether the message was queued."""
         message = self.journal.report(self.active_version())
-        if message is None:
-            return self.context.queue(self._plain_event()) if self.journal.reason_code else True
-        return self.context.queue(message)
+        if message is not None:
+            return self.context.queue(message)
+        return self.state not in REST or not self.journal.reason_code or self.context.queue(self._plain_event())
 
     def tell(self, code: str, message: str) -> bool:
         """Queue an event for people; whether it was queued."""

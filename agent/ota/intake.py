@@ -30,6 +30,7 @@ from shared.wire.up import Event
 __all__ = ["Intake", "peek"]
 
 _REMEMBERED = 256
+_OWN_FAULTS = ("dsse.", "assignment.")
 
 
 class _Envelope(msgspec.Struct, frozen=True):
@@ -142,8 +143,8 @@ class Intake:
         return False
 
     def _refused(self, envelope: bytes, error: SkerryError) -> bool:
-        """Report a refusal once; whether the envelope is decided by it."""
-        if not error.retriable:
+        """Report a refusal once; whether the envelope is decided by it: only what is wrong with itself decides it."""
+        if error.code.startswith(_OWN_FAULTS):
             self._remember(envelope)
             self._tell(error)
             return True

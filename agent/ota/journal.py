@@ -13,7 +13,7 @@ import msgspec
 from agent.ota import sealed
 from agent.ota.machine import Event, State, advance, parse_state
 from shared import limits
-from shared.errors import NotFound, StorageFailure, TooLarge
+from shared.errors import ErrorBody, NotFound, StorageFailure, TooLarge
 from shared.wire.down import Assignment
 from shared.wire.types import Count, ModelName
 from shared.wire.up import InstallReport
@@ -27,6 +27,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     floor: the highest assignment counter ever accepted. envelope: the assignment in hand as received and verified.
     slot: being installed. fallback: the slot to return to. attempt: failed attempts that were worth repeating.
     restarts: in a row in this state. steps: transitions of this assignment. baked_s: seconds of probation passed.
+    refused: the assignment is genuine but must not be installed, for the reason given.
     reported: whether the hub's copy of the last transition was handed to the outbox.
     """
 
@@ -47,6 +48,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     bytes_downloaded: Count = 0
     reason_code: str = ""
     reason: str = ""
+    refused: bool = False
     reported: bool = True
 
     @property
@@ -55,9 +57,13 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         return parse_state(self.state)
 
     def after(self, event: Event, reason_code: str = "", reason: str = "") -> Journal:
-        """The journal after `event`; a reason is kept until the next assignment, unless a new one replaces it."""
+        """The journal after `event`; a reason is kept until something succeeds, and all the way back."""
         before, target = self.at, advance(self.at, event)
         again = event is Event.RESTARTED and target is before
+        if event in (Event.SUCCEEDED, Event.FOUND, Event.UNCHANGED) and before is not State.ROLLING_BACK:
+            old_code, old_reason = "", ""
+        else:
+            old_code, old_reason = self.reason_code, self.reason
         return msgspec.structs.replace(
             self,
             state=target.value,
@@ -66,16 +72,24 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             steps=self.steps + 1,
             attempt=self.attempt + (event is Event.INTERRUPTED),
             restarts=self.restarts + 1 if again else 0,
-            reason_code=reason_code or self.reason_code,
-            reason=(reason or self.reason)[: limits.MAX_REASON_CHARS],
+            reason_code=reason_code or old_code,
+            reason=(reason or old_reason)[: limits.MAX_REASON_CHARS],
             reported=False,
         )
 
-    def assigned(self, assignment: Assignment, envelope: bytes, active: str) -> Journal:
-        """The journal of a new installation; `active` is the slot to return to ("" on a first installation)."""
+    def assigned(
+        self, assignment: Assignment, envelope: bytes, active: str, refusal: ErrorBody | None = None
+    ) -> Journal:
+        """The journal of a new installation; `active` is the slot to return to ("" on a first installation).
+
+        `refusal` is why it must fail; it is journalled with it, so that no restart forgets it.
+        """
         fresh = Journal(model=self.model, state=self.state, floor=max(self.floor, assignment.counter))
         fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, fallback=active)
-        return fresh.after(Event.ASSIGNED)
+        if refusal is None:
+            return fresh.after(Event.ASSIGNED)
+        refused = msgspec.structs.replace(fresh, refused=True)
+        return refused.after(Event.ASSIGNED, refusal.code, refusal.message)
 
     def report(self, active_version: int | None) -> InstallReport | None:
         """The last transition for the hub; None when there never was an assignment."""
