@@ -144,6 +144,7 @@ class UpdateClient:
             fresh = self._source.get(self._prefix + self._target_url(info), info.length)
             _verified(lambda: info.verify_length_and_hashes(fresh))
             durable.make_dir(cached.parent)
+            durable.sweep(cached.parent)
             durable.write_file(cached, fresh)
             return fresh
 
