@@ -39,6 +39,7 @@ def _terminated(_number: int, _frame: object) -> None:
 def main(words: Sequence[str]) -> int:
     """Run the demo; the exit code."""
     options = _arguments(words)
+    signal.signal(signal.SIGINT, _terminated)  # a shell starts background jobs with it ignored
     signal.signal(signal.SIGTERM, _terminated)
     screen = Screen()
     folder = (options.dir or Path(tempfile.mkdtemp(prefix="skerry-demo-"))).absolute()
