@@ -88,9 +88,9 @@ class Scheduler:
 
     def _take(self) -> bool:
         now = self._clock.now()
-        with self._db.write() as connection:
+        with self._db.write_rows() as connection:
             return leases.take(connection, _LEASE, self._holder, now, now + self._lease_s)
 
     def _release(self) -> None:
-        with self._db.write() as connection:
+        with self._db.write_rows() as connection:
             leases.release(connection, _LEASE, self._holder)

@@ -1,6 +1,6 @@
 """The hub's services over a real database and real files, without a server, trust keys or models.
 
-    kit = FleetKit(tmp_path)
+    kit = FleetKit(tmp_path, database_url)
     kit.add_device("pi-1", profile="raspberry-pi-4", tags={"site": "north"})
     kit.register("digits", 1); kit.approve("digits", 1)   # a tiny bundle whose models nobody loads
     kit.deployments.create("digits", 1, "all", "", "olga")
@@ -121,11 +121,10 @@ def tiny_bundle(
 class FleetKit:
     """One hub's services."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
         self.clock = ManualClock()
-        self.db = Database(f"sqlite:///{folder / 'hub.db'}")
-        schema.metadata.create_all(self.db.engine)
+        self.db = Database(database_url)
         self.audit = AuditLog(self.db, self.clock)
         self.blobs = FileBlobs(folder / "blobs")
         self.models = ModelService(self.db, self.clock, self.audit)

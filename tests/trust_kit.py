@@ -1,4 +1,4 @@
-"""A real TUF repository in the test's process: offline keys, a hub's `TrustRepository` over SQLite, and an HTTP server.
+"""A real TUF repository in the test's process: offline keys, a hub's `TrustRepository`, and an HTTP server.
 
     kit = TrustKit(tmp_path)                      # 3 offline keys, threshold 2; root and targets published
     kit.create_model("digits")                    # 3 reviewers, threshold 2
@@ -113,7 +113,7 @@ class KitBlobs:
 class TrustKit:
     """One hub's repository with its people's keys: `roots` hold root and targets, `reviewers` are by model.
 
-    `age_s`: the hub was set up that long ago.
+    `age_s`: the hub was set up that long ago. `database_url`: SQLite in the directory if it is not given.
     """
 
     def __init__(
@@ -124,12 +124,13 @@ class TrustKit:
         threshold: int = 2,
         settings: TrustSettings | None = None,
         age_s: float = 0.0,
+        database_url: str = "",
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.clock = KitClock(age_s)
         self.settings = settings or TrustSettings()
-        self.db = Database(f"sqlite:///{directory / 'hub.db'}")
+        self.db = Database(database_url or f"sqlite:///{directory / 'hub.db'}")
         tables.create_all(self.db.engine)
         self.audit = AuditLog(self.db, self.clock)
         self.registry = KitRegistry()

@@ -39,7 +39,6 @@ class AuditLog:
                 raise InvalidInput(
                     "audit.field", f"The {name} of an audit entry has 1 to {_MAX_CHARS[name]} characters."
                 )
-        audit.lock(connection)
         newest = audit.head(connection)
         row = linked(
             AuditRow(

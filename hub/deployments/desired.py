@@ -68,7 +68,7 @@ class DesiredStates:
 
     def mark_published(self, states: Sequence[DesiredState]) -> None:
         """These were sent. One whose device has another revision by now is pending, even if that was sent before."""
-        with self._db.write() as connection:
+        with self._db.write_rows() as connection:
             revisions = {state.device_id: state.revision for state in states}
             store.mark_published(connection, revisions, self._clock.now())
 

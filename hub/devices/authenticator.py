@@ -36,7 +36,7 @@ class DeviceAuthenticator:
             )
         self._check(known)
         if known.replaces:
-            with self._db.write() as connection:
+            with self._db.write_rows() as connection:
                 devices.supersede_before(connection, known.device_id, known.issued_s, self._clock.now())
         return DevicePrincipal(device_id=known.device_id, fingerprint=fingerprint)
 

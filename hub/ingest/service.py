@@ -113,7 +113,7 @@ class IngestService:
     def _transaction(self, messages: Sequence[Received], *, unreadable: bool) -> _Outcome:
         now = self._clock.now()
         inboxes = _sorted_out(messages)
-        with plain_errors(), self._database.write() as connection:
+        with plain_errors(), self._database.write_rows() as connection:
             rows = lock_devices(connection, inboxes, now)
             known = {device_id: inboxes[device_id] for device_id in rows}
             past = past_epochs(connection, [d for d, inbox in known.items() if _has_other_epoch(rows[d], inbox)])

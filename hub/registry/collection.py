@@ -52,7 +52,6 @@ class GarbageCollector:
             return self._summary(bundles, datasets, dry_run=True, strays=0, unfinished=0)
         unfinished = self._blobs.sweep(_UNFINISHED_S)
         with self._db.write() as connection:
-            blobs_index.lock_live(connection)
             bundles, datasets = self._candidates(connection)
             self._take(connection, [*bundles, *datasets])
             strays = self._remove_strays(connection)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.store.device_filter import Condition
+from hub.store.device_filter import Condition, device_ids
 from hub.store.schema import assignments, device_models, devices, versions
 
 __all__ = [
@@ -45,12 +45,16 @@ __all__ = [
     "pending_publications",
     "reissue",
     "reissue_device",
+    "reissue_unfinished",
     "republish_all",
     "revision_of",
+    "under_way",
     "withdraw_pending",
 ]
 
 _EXPIRED = "assignment.expired"
+_UNDER_WAY = ("assigned", "downloading", "verifying", "staged", "probing", "activating", "probation")
+"""States of the device's install machine with work in hand that can still end well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +154,11 @@ def assign(
 
 
 def _lock(connection: Connection, selection: Condition) -> None:
-    """Keep counters of these devices still until the end of the transaction (SQLite's writer is alone anyway)."""
+    """Lock these devices in the order of their ids, so that the ingest and this wait for each other in no circle."""
     if connection.dialect.name == "postgresql":
-        rows = select(devices.c.device_id).where(selection).order_by(devices.c.device_id).with_for_update()
-        connection.execute(select(func.count()).select_from(rows.subquery()))
+        ordered = select(devices.c.device_id).where(selection).order_by(devices.c.device_id)
+        rows = ordered.with_for_update(key_share=True).subquery()
+        connection.execute(select(func.count()).select_from(rows))
 
 
 def _advance(connection: Connection, among: ColumnElement[bool]) -> int:
@@ -179,12 +184,18 @@ def _owners(among: ColumnElement[bool]) -> Condition:
 def withdraw_pending(connection: Connection, among: ColumnElement[bool]) -> int:
     """Take back the assignments in `among` (a condition on `assignments`) whose devices have not converged."""
     pending = and_(among, ~_report(converged()))
+    _lock(connection, _owners(pending))
     connection.execute(
         update(devices)
         .where(_owners(pending))
         .values(desired_revision=devices.c.desired_revision + 1)
     )
     return connection.execute(delete(assignments).where(pending)).rowcount
+
+
+def under_way() -> ColumnElement[bool]:
+    """The device is installing, so that a restart may make it check its assignment once more."""
+    return device_models.c.state.in_(_UNDER_WAY)
 
 
 def reissue(connection: Connection, now_s: float, before_s: float, expires_s: float) -> int:
@@ -194,6 +205,15 @@ def reissue(connection: Connection, now_s: float, before_s: float, expires_s: fl
     """
     stale = and_(assignments.c.expires_s < before_s, ~_report(or_(converged(), accepted())))
     return _renew(connection, stale, now_s, expires_s)
+
+
+def reissue_unfinished(connection: Connection, now_s: float, expires_s: float) -> int:
+    """Renew, with a new counter, all that devices have not taken up or are still installing; returns devices.
+
+    Not renewed: what a device serves, or refused or rolled back for a reason of its own.
+    """
+    settled = or_(converged(), and_(accepted(), ~under_way()))
+    return _renew(connection, ~_report(settled), now_s, expires_s)
 
 
 def reissue_device(connection: Connection, device_id: str, now_s: float, expires_s: float) -> int:
@@ -267,6 +287,7 @@ def mark_published(connection: Connection, revisions: Mapping[str, int], now_s: 
     if not revisions:
         return
     rows = [{"d": device_id, "r": revision} for device_id, revision in revisions.items()]
+    _lock(connection, device_ids(list(revisions)))
     connection.execute(
         update(devices)
         .where(devices.c.device_id == bindparam("d"))

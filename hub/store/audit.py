@@ -1,4 +1,4 @@
-"""The audit table: appended to under a lock, read in order, never changed."""
+"""The audit table: appended to in `Database.write`, so that its numbers have no gap; read in order, never changed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from hub.store.page import PageRequest, after
 from hub.store.schema import audit
 
-__all__ = ["AuditFilter", "AuditRow", "head", "insert_row", "list_rows", "lock", "row_at", "stream"]
+__all__ = ["AuditFilter", "AuditRow", "head", "insert_row", "list_rows", "row_at", "stream"]
 
-_LOCK_KEY = 0x5C3E_A0D1
 _BATCH_COUNT = 1000
 
 
@@ -44,12 +43,6 @@ class AuditFilter:
 
 def _row(row: Row[Any]) -> AuditRow:
     return AuditRow(**row._mapping)
-
-
-def lock(connection: Connection) -> None:
-    """Let one transaction at a time append. SQLite's write transaction is already alone."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
 
 
 def head(connection: Connection) -> AuditRow | None:

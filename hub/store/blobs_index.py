@@ -1,7 +1,7 @@
-"""Which blobs the database knows, and what it takes to collect one.
+"""Which blobs the database knows, and which of them are collected.
 
-Who refers to a bundle (`require_bundle` before an assignment or an alias is written) and who collects it
-(`lock_live` before the candidates are computed) lock the same rows, so that neither overlooks the other.
+Who refers to a bundle (`require_bundle` before an assignment or an alias is written) and who collects it do so in
+`Database.write`, one at a time, so that neither overlooks the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ __all__ = [
     "get_dataset",
     "list_datasets",
     "live_digests",
-    "lock_live",
     "mark_collected",
     "put_dataset",
     "record_blob",
@@ -45,7 +44,7 @@ class DatasetRow:
 
 def record_blob(connection: Connection, sha256: str, size: int, kind: str, now_s: float) -> None:
     """Know a blob whose bytes have just been stored; a collected one is live again."""
-    known = connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256).with_for_update()).first()
+    known = connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256)).first()
     if known is None:
         connection.execute(insert(blobs).values(sha256=sha256, bytes=size, kind=kind, created_s=now_s))
     else:
@@ -53,23 +52,14 @@ def record_blob(connection: Connection, sha256: str, size: int, kind: str, now_s
 
 
 def require_bundle(connection: Connection, sha256: str) -> None:
-    """Return if the bytes of a version are stored, and keep them so until the end of the transaction."""
-    row = connection.execute(
-        select(blobs.c.collected_s).where(blobs.c.sha256 == sha256).with_for_update(read=True)
-    ).one_or_none()
+    """Return if the bytes of a version are stored; `Conflict` (`version.collected`) if they are not."""
+    row = connection.execute(select(blobs.c.collected_s).where(blobs.c.sha256 == sha256)).one_or_none()
     if row is None or row.collected_s is not None:
         raise Conflict(
             "version.collected",
             "The bundle of this version was removed by garbage collection.",
             hint="Register the same bundle again, then repeat.",
         )
-
-
-def lock_live(connection: Connection) -> None:
-    """Let nobody refer to a live blob anew until the end of the transaction (SQLite's writer is alone anyway)."""
-    if connection.dialect.name == "postgresql":
-        live = select(blobs.c.sha256).where(blobs.c.collected_s.is_(None)).order_by(blobs.c.sha256)
-        connection.execute(live.with_for_update())
 
 
 def mark_collected(connection: Connection, digests: Sequence[str], now_s: float) -> None:

@@ -11,14 +11,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from hub.store.database import Database
 from shared.errors import Conflict
 
 __all__ = ["migrate", "newest_revision"]
-
-_LOCK_KEY = 0x5C3E_A0D2
 
 
 def _config() -> Config:
@@ -36,8 +34,6 @@ def newest_revision() -> str:
 def migrate(db: Database) -> bool:
     """Run what is missing; True if something was. Error `database.newer`: it was written by a newer hub."""
     with db.write() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
         config = _config()
         before = _revision(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}

@@ -27,11 +27,8 @@ __all__ = [
     "latest",
     "latest_all",
     "list_staged",
-    "lock",
     "put_staged",
 ]
-
-_LOCK_KEY = 0x5C3E_70F1
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +162,6 @@ def add_files(connection: Connection, files: Iterable[tuple[str, str, bytes]], n
     for path, digest, data in files:
         if get_file(connection, path, digest) is None:
             connection.execute(insert(tuf_files).values(path=path, sha256=digest, bytes=data, added_s=now_s))
-
-
-def lock(connection: Connection) -> None:
-    """Let one transaction at a time publish or stage. SQLite's write transaction is already alone."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
 
 
 def all_published(connection: Connection) -> list[PublishedMetadata]:

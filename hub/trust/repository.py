@@ -6,8 +6,7 @@ publishers wait for each other at its start. The hub never publishes what python
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +86,6 @@ class TrustRepository:
         self._published = PublishedRepository(keys, settings, audit, registry, pending)
         self._staging = Staging(self._published, keys, settings, audit)
 
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._db.write() as connection:
-            store.lock(connection)
-            yield connection
-
     # --- the beginning, and offline changes -------------------------------------------------------------------------
     def online_keys(self) -> OnlineKeySet:
         """The public keys that a root and an assignment key list must name."""
@@ -106,7 +99,7 @@ class TrustRepository:
 
     def prepare_online_key(self, name: str, actor: str) -> Key:
         """Make the next `online` or `assignment` key; it is used from when metadata that names it is published."""
-        with self._write() as connection:
+        with self._db.write() as connection:
             key = self._keys.prepare_next(name)
             self._audit.append(connection, actor, "trust.key_prepared", name, {"key_id": key.keyid})
         return key
@@ -116,7 +109,7 @@ class TrustRepository:
         now_s = self._clock.now()
         first_root, first_targets = metadata.parse(root, Root), metadata.parse(targets, Targets)
         overlay = {Root.type: first_root.to_bytes(), Targets.type: first_targets.to_bytes()}
-        with self._write() as connection:
+        with self._db.write() as connection:
             known = store.get_published(connection, Root.type, 1)
             if known is not None:
                 if known.data == overlay[Root.type]:
@@ -140,7 +133,7 @@ class TrustRepository:
 
     def stage_release(self, model: str, version: int, actor: str) -> Outcome:
         """Put a version that passed its gate before the reviewers; asked again, it is the same staged bytes."""
-        with self._write() as connection:
+        with self._db.write() as connection:
             return self._staging.release(connection, model, version, actor, self._clock.now())
 
     def propose(
@@ -153,7 +146,7 @@ class TrustRepository:
         context: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Stage the next version of a role (root, targets, model-…), signed already or not."""
-        with self._write() as connection:
+        with self._db.write() as connection:
             now_s = self._clock.now()
             outcome = self._staging.propose(connection, role, data, actor, now_s, files=files, context=context)
         return self._after(outcome)
@@ -165,14 +158,14 @@ class TrustRepository:
 
     def add_signature(self, role: str, version: int, key_id: str, signature: str, actor: str) -> Outcome:
         """Count a signature (hex) over the staged version; publishes when it was the last one missing."""
-        with self._write() as connection:
+        with self._db.write() as connection:
             given = Signature(key_id, signature)
             outcome = self._staging.sign(connection, role, version, given, actor, self._clock.now())
         return self._after(outcome)
 
     def withdraw(self, role: str, actor: str) -> None:
         """Take back what is staged for a role."""
-        with self._write() as connection:
+        with self._db.write() as connection:
             self._staging.withdraw(connection, role, actor)
 
     def _after(self, outcome: Outcome) -> Outcome:
@@ -194,7 +187,7 @@ class TrustRepository:
             self._published.settle_keys(connection)
         if due is None:
             return False
-        with self._write() as connection:
+        with self._db.write() as connection:
             due = self._due(connection, now_s)
             if due is None:
                 return False

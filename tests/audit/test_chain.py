@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from hub.audit.chain import GENESIS, check_chain, linked
 from hub.audit.log import AuditLog
-from hub.provision import provision
-from hub.settings import HubSettings
+from hub.store import schema
 from hub.store.audit import AuditFilter, AuditRow
 from hub.store.database import Database
 from hub.store.page import PageRequest
@@ -90,16 +88,14 @@ def test_a_cut_off_end_is_found_by_who_noted_the_head() -> None:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[tuple[AuditLog, Database, Path]]:
-    settings = HubSettings(data_dir=str(tmp_path / "hub"))
-    provision(settings)
-    db = Database(settings.database)
-    yield AuditLog(db, SystemClock()), db, tmp_path / "hub" / "hub.db"
+def log(database_url: str) -> Iterator[tuple[AuditLog, Database]]:
+    db = Database(database_url)
+    yield AuditLog(db, SystemClock()), db
     db.close()
 
 
-def test_concurrent_writers_make_one_chain(log: tuple[AuditLog, Database, Path]) -> None:
-    audit, db, _file = log
+def test_concurrent_writers_make_one_chain(log: tuple[AuditLog, Database]) -> None:
+    audit, db = log
     before = audit.verify().entries
 
     def write(number: int) -> None:
@@ -112,8 +108,8 @@ def test_concurrent_writers_make_one_chain(log: tuple[AuditLog, Database, Path])
     assert (verdict.intact, verdict.entries) == (True, before + 120)
 
 
-def test_an_entry_goes_with_its_transaction(log: tuple[AuditLog, Database, Path]) -> None:
-    audit, db, _file = log
+def test_an_entry_goes_with_its_transaction(log: tuple[AuditLog, Database]) -> None:
+    audit, db = log
     before = audit.verify()
 
     def change() -> None:
@@ -126,21 +122,19 @@ def test_an_entry_goes_with_its_transaction(log: tuple[AuditLog, Database, Path]
     assert audit.verify() == before
 
 
-def test_a_changed_row_in_the_database_is_found_and_named(log: tuple[AuditLog, Database, Path]) -> None:
-    audit, db, file = log
+def test_a_changed_row_in_the_database_is_found_and_named(log: tuple[AuditLog, Database]) -> None:
+    audit, db = log
     with db.write() as connection:
         rows = [audit.append(connection, "alice", "test.write", str(n), {"n": n}) for n in range(5)]
     victim = rows[2].seq
-    raw = sqlite3.connect(file)
-    raw.execute("UPDATE audit SET detail = '{\"n\":99}' WHERE seq = ?", (victim,))
-    raw.commit()
-    raw.close()
+    with db.engine.begin() as connection:
+        connection.execute(update(schema.audit).where(schema.audit.c.seq == victim).values(detail='{"n":99}'))
     verdict = audit.verify()
     assert (verdict.intact, verdict.broken_seq) == (False, victim)
 
 
-def test_entries_are_found_by_who_what_and_when(log: tuple[AuditLog, Database, Path]) -> None:
-    audit, db, _file = log
+def test_entries_are_found_by_who_what_and_when(log: tuple[AuditLog, Database]) -> None:
+    audit, db = log
     with db.write() as connection:
         audit.append(connection, "alice", "a.b", "one", {})
         last = audit.append(connection, "bob", "a.c", "two", {"é": 'quote"'})
@@ -159,9 +153,9 @@ def test_entries_are_found_by_who_what_and_when(log: tuple[AuditLog, Database, P
     ("actor", "detail"), [("", {}), ("x" * 81, {}), ("alice", {"text": "x" * 20_000}), ("alice", {"n": float("nan")})]
 )
 def test_an_entry_that_cannot_be_kept_is_refused(
-    log: tuple[AuditLog, Database, Path], actor: str, detail: dict[str, object]
+    log: tuple[AuditLog, Database], actor: str, detail: dict[str, object]
 ) -> None:
-    audit, db, _file = log
+    audit, db = log
     with pytest.raises(InvalidInput), db.write() as connection:
         audit.append(connection, actor, "a.b", "s", detail)
 

@@ -13,6 +13,7 @@ from hub.deployments.filter import compile_filter, parse_filter
 from hub.store import schema
 from hub.store.database import Connection, Database
 from shared.errors import InvalidInput, TooLarge
+from tests.databases import Backend
 
 DEVICES = {
     "cam-1": ("active", "camera-armv7", {"site": "north", "line": "a"}, {"digits": (1, "committed")}),
@@ -25,9 +26,16 @@ ALL = sorted(DEVICES)
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    db = Database(f"sqlite:///{tmp_path_factory.mktemp('filter') / 'hub.db'}")
-    schema.metadata.create_all(db.engine)
+def connection(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    with backend.fresh(tmp_path_factory.mktemp("filter")) as url:
+        db = Database(url)
+        _fill(db)
+        with db.read() as connection:
+            yield connection
+        db.close()
+
+
+def _fill(db: Database) -> None:
     with db.write() as connection:
         for device, (status, profile, tags, models) in DEVICES.items():
             connection.execute(
@@ -43,14 +51,11 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
                         device_id=device, model=model, version=version, state=state, updated_s=0.0
                     )
                 )
-    with db.read() as connection:
-        yield connection
-    db.close()
 
 
 def selected(connection: Connection, text: str) -> list[str]:
-    query = select(schema.devices.c.device_id).where(compile_filter(text)).order_by(schema.devices.c.device_id)
-    return list(connection.execute(query).scalars())
+    query = select(schema.devices.c.device_id).where(compile_filter(text))
+    return sorted(connection.execute(query).scalars())
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hub.store.blobs_index import DatasetRow
 from hub.store.page import PageRequest
 from hub.store.registry import GateRow, Status
 from shared.errors import Conflict, InvalidInput, NotFound, SkerryError
+from tests.databases import Backend, SqliteBackend
 from tests.fleet_kit import FleetKit
 from tests.models import digits_bundle, load_digits
 
@@ -29,8 +30,8 @@ LIMITS = Limits(timeout_s=60.0)
 class GateKit(FleetKit):
     """The services with gates."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, database_url: str) -> None:
+        super().__init__(folder, database_url)
         self.datasets = DatasetService(self.db, self.clock, self.audit, self.blobs)
         self.gates = self.gate_service()
         self.models.create("digits", ModelChange(), "dana")
@@ -68,9 +69,15 @@ class GateKit(FleetKit):
         return (service or self.gates).evaluate("digits", version, dataset.sha256, "dana")
 
 
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """One kind is enough here: this is about child processes, and the rows are written like those of the registry."""
+    return SqliteBackend(tmp_path_factory.mktemp("template"))
+
+
 @pytest.fixture
-def kit(tmp_path: Path) -> Iterator[GateKit]:
-    kit = GateKit(tmp_path)
+def kit(tmp_path: Path, database_url: str) -> Iterator[GateKit]:
+    kit = GateKit(tmp_path, database_url)
     yield kit
     kit.close()
 

@@ -10,17 +10,24 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from hub.store.database import Database
 from hub.store.migrate import migrate, newest_revision
 from hub.store.schema import metadata
 from shared.errors import Conflict
+from tests.databases import Backend
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    db = Database(f"sqlite:///{tmp_path / 'hub.db'}")
+def empty_url(backend: Backend, tmp_path: Path) -> Iterator[str]:
+    with backend.empty(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def db(empty_url: str) -> Iterator[Database]:
+    db = Database(empty_url)
     yield db
     db.close()
 
@@ -40,8 +47,8 @@ def test_migrating_again_changes_nothing(db: Database) -> None:
     assert not migrate(db)
 
 
-def test_hubs_that_start_together_migrate_once(tmp_path: Path) -> None:
-    databases = [Database(f"sqlite:///{tmp_path / 'hub.db'}") for _ in range(4)]
+def test_hubs_that_start_together_migrate_once(empty_url: str) -> None:
+    databases = [Database(empty_url) for _ in range(4)]
     try:
         with ThreadPoolExecutor(4) as pool:
             done = list(pool.map(migrate, databases))
@@ -54,7 +61,7 @@ def test_hubs_that_start_together_migrate_once(tmp_path: Path) -> None:
 def test_a_migration_that_fails_leaves_nothing_behind(db: Database) -> None:
     with db.write() as connection:
         connection.execute(text("CREATE TABLE versions (x INTEGER)"))  # stands in the way of a later step
-    with pytest.raises(OperationalError):
+    with pytest.raises(DBAPIError):
         migrate(db)
     with db.read() as connection:
         assert inspect(connection).get_table_names() == ["versions"]

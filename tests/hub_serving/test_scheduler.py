@@ -6,23 +6,20 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import pytest
 
 from hub.scheduler import PeriodicTask, Scheduler
 from hub.store import leases
 from hub.store.database import Database
-from hub.store.migrate import migrate
 from tests.hub_kit import MovableClock
 
 DEADLINE_S = 20.0
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    db = Database(f"sqlite:///{tmp_path / 'hub.db'}")
-    migrate(db)
+def db(database_url: str) -> Iterator[Database]:
+    db = Database(database_url)
     yield db
     db.close()
 

@@ -1,11 +1,10 @@
-"""The batch commit against a real SQLite file: bodies become fleet state once, and nothing holds up the rest."""
+"""The batch commit against a real database: bodies become fleet state once, and nothing holds up the rest."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,13 +13,18 @@ from sqlalchemy import insert, select, update
 
 from hub.ingest.service import IngestService, Received, Totals
 from hub.store.database import Database
-from hub.store.schema import device_events, device_models, device_status, devices, install_reports, metadata
+from hub.store.schema import device_events, device_models, device_status, devices, install_reports
 from shared.errors import Unavailable
 from shared.limits import MAX_MQTT_MESSAGE_BYTES, MAX_SEQ
 from shared.wire.down import Watermark
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, encode_body
 
 EPOCH, LATER = "a" * 16, "b" * 16
+PICKY_POSTGRESQL = "ALTER TABLE install_reports ADD CONSTRAINT picky CHECK (reason <> 'poison')"
+PICKY_SQLITE = (
+    "CREATE TRIGGER picky BEFORE INSERT ON install_reports WHEN NEW.reason = 'poison' "
+    "BEGIN SELECT RAISE(ABORT, 'constraint failed'); END"
+)
 KINDS: dict[type, Any] = {
     Heartbeat: "heartbeat",
     Inventory: "inventory",
@@ -42,9 +46,8 @@ class FixedClock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'hub.db'}")
-    metadata.create_all(database.engine)
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     with database.write() as connection:
         connection.execute(
             insert(devices),
@@ -236,10 +239,7 @@ def test_hostile_values_are_stored_within_their_columns(service: IngestService, 
 
 def test_a_message_that_the_database_refuses_is_isolated(service: IngestService, database: Database) -> None:
     with database.engine.begin() as connection:  # a database with a stricter opinion than ours
-        connection.exec_driver_sql(
-            "CREATE TRIGGER picky BEFORE INSERT ON install_reports WHEN NEW.reason = 'poison' "
-            "BEGIN SELECT RAISE(ABORT, 'constraint failed'); END"
-        )
+        connection.exec_driver_sql(PICKY_SQLITE if database.is_sqlite else PICKY_POSTGRESQL)
     batch = [message(Event(code="x", message="y"), seq) for seq in range(1, 8)]
     batch[4] = message(report("committed", 1, reason="poison"), 5)
     assert service.commit(batch)["dev1"].seq == 7

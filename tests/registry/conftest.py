@@ -11,7 +11,7 @@ from tests.fleet_kit import FleetKit
 
 
 @pytest.fixture
-def kit(tmp_path: Path) -> Iterator[FleetKit]:
-    kit = FleetKit(tmp_path)
+def kit(tmp_path: Path, database_url: str) -> Iterator[FleetKit]:
+    kit = FleetKit(tmp_path, database_url)
     yield kit
     kit.close()

@@ -23,6 +23,7 @@ from hub.store.garbage import Retention
 from hub.store.page import PageRequest
 from hub.store.registry import GateRow, Status, insert_gate_result
 from shared.errors import Conflict
+from tests.databases import Backend
 from tests.fleet_kit import FleetKit
 
 FRESH_S = 100.0
@@ -215,9 +216,9 @@ def needed(world: World) -> set[int]:
 
 
 @contextmanager
-def built(world: World) -> Iterator[FleetKit]:
-    with tempfile.TemporaryDirectory() as folder:
-        kit = FleetKit(Path(folder))
+def built(world: World, backend: Backend) -> Iterator[FleetKit]:
+    with tempfile.TemporaryDirectory() as folder, backend.fresh(Path(folder)) as url:
+        kit = FleetKit(Path(folder), url)
         try:
             _fill(kit, world)
             yield kit
@@ -261,10 +262,10 @@ def _assign(kit: FleetKit, device_id: str, version: int) -> None:
         connection.execute(insert(schema.assignments).values(row))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=WORLDS)
-def test_collection_takes_exactly_what_nothing_can_still_need(world: World) -> None:
-    with built(world) as kit:
+def test_collection_takes_exactly_what_nothing_can_still_need(backend: Backend, world: World) -> None:
+    with built(world, backend) as kit:
         taken = set(collected(kit, world.keep))
         assert taken == set(range(1, 7)) - needed(world)
         for version in range(1, 7):

@@ -11,7 +11,7 @@ from tests.trust_kit import TrustKit
 
 
 @pytest.fixture
-def kit(tmp_path: Path) -> Iterator[TrustKit]:
-    made = TrustKit(tmp_path / "hub")
+def kit(tmp_path: Path, database_url: str) -> Iterator[TrustKit]:
+    made = TrustKit(tmp_path / "hub", database_url=database_url)
     yield made
     made.close()
