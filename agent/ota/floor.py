@@ -3,9 +3,8 @@
 Rules: kept in a file of its own, so that losing a metadata file does not lose the floor, and a lost floor is built
 again from the metadata files. Versions of timestamp and snapshot (and what the snapshot lists) count only under the
 keys that signed them: a root that changes those keys starts them anew, which is how a repository recovers from a
-fast-forward attack (TUF specification 5.3.11). `verified_s` is a lower bound for the true time: it is raised only
-when metadata was verified as not yet expired, so it never passes a signed expiry and a clock that once ran ahead
-cannot block for ever.
+fast-forward attack (TUF specification 5.3.11). `verified_s` is a lower bound of the true time, noted when the
+machine had been up for `uptime_s`; `agent.ota.trusted_time` says how it grows.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Count = 0
     meta: dict[str, Count] = {}
     verified_s: float = 0.0
+    uptime_s: float = 0.0
 
 
 def under_keys(floor: Floor, keys: str) -> Floor:

@@ -3,8 +3,8 @@
 The verifying is python-tuf's (`TrustedMetadataSet`: bytes in, trusted objects out); the loop around it is this one:
 - every file is bounded before it is parsed, and persisted durably only after it was verified;
 - a torn or missing local file is fetched again, and the floor (`agent.ota.floor`) still refuses anything older;
-- the trusted time is the latest of the clock, the floor's and a lower bound from outside (the certificate's notBefore),
-  so a clock that starts in 1970 neither blocks the device nor makes old metadata acceptable again.
+- the trusted time (`agent.ota.trusted_time`) is never before what this device knows, so a clock that starts in 1970
+  neither blocks the device nor makes old metadata acceptable again.
 
 File names are TUF's unversioned ones (`root.json`, `timestamp.json`, …) with the bytes as received. One refresh per
 object; one object at a time per folder.
@@ -34,20 +34,18 @@ from tuf.api.serialization import DeserializationError
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
-from agent.ota import sealed
-from agent.ota.floor import Floor, check, under_keys
+from agent.ota import trusted_time
+from agent.ota.floor import check, under_keys
+from agent.ota.metadata_store import LARGEST_BYTES, MetadataStore
 from shared import canonical, durable, limits
 from shared.clock import Clock
 from shared.errors import InvalidInput, NotFound, StorageFailure, TooLarge, Untrusted
 
-__all__ = ["Source", "UpdateClient"]
+__all__ = ["Source", "UpdateClient", "trust_root"]
 
 T = TypeVar("T")
-_FLOOR = "rollback.floor"  # No role's file can have this name: those end in .json.
-_FIRST_ROOT = "root.first"
-_FLOOR_BYTES = 4 * limits.MIB
-_LARGEST = limits.MAX_TARGETS_BYTES
-_TIME_STEP_S = 3600.0
+_TIME_STEP_S = 60.0
+_URL_SAFE = "/%:@!$&'()*+,;=~?"  # A target path is a URL already; only what no URL may hold is quoted.
 _CODES: tuple[tuple[type[RepositoryError], str], ...] = (
     (ExpiredMetadataError, "trust.expired"),
     (BadVersionNumberError, "trust.rollback"),
@@ -79,17 +77,22 @@ class UpdateClient:
         *,
         bootstrap: bytes | None = None,
         not_before_s: float = 0.0,
+        uptime: Callable[[], float] = trusted_time.system_uptime_s,
         targets_prefix: str = "targets/",
     ) -> None:
-        """`bootstrap`: root metadata to start from when the folder has none that is whole."""
-        self._directory = directory
+        """`bootstrap`: root metadata to start from when the folder has none that is whole.
+
+        not_before_s: a moment that has passed for sure (seconds since 1970). uptime: seconds that the machine is up.
+        """
+        self._store = MetadataStore(directory)
         self._source = source
         self._prefix = targets_prefix
-        durable.make_dir(directory)
-        durable.sweep(directory)
-        self._floor = self._saved = self._load_floor()
-        self.now_s = max(clock.now(), self._floor.verified_s, not_before_s)
+        self._floor = self._saved = self._store.load_floor()
+        uptime_s = uptime()
+        least_s = trusted_time.least_s(self._floor, uptime_s, not_before_s)
+        self.now_s = trusted_time.now_s(clock.now(), least_s)
         self._set = self._start(bootstrap)
+        self._raise_floor(verified_s=least_s, uptime_s=uptime_s)
         self._set.reference_time = datetime.fromtimestamp(self.now_s, UTC)
         self._refreshed = False
 
@@ -130,12 +133,16 @@ class UpdateClient:
 
     def target_bytes(self, path: str, limit: int) -> bytes:
         """The verified content of a small target, from the folder when it is unchanged; `trust.no_target`."""
+        return self.fetch_target(path, self._store.targets, limit)
+
+    def fetch_target(self, path: str, folder: Path, limit: int) -> bytes:
+        """The verified content of a target, which is kept in `folder` and fetched only when it changed."""
         info = self.target(path)
         if info is None:
-            raise Untrusted("trust.no_target", f"The release metadata has no {path}.", retriable=True)
+            raise Untrusted("trust.no_target", f"The release metadata has no {path:.200}.", retriable=True)
         if info.length > limit:
-            raise TooLarge("trust.too_large", f"{path} has {info.length} bytes; at most {limit} are accepted.")
-        cached = self._directory / "targets" / quote(path, "")
+            raise TooLarge("trust.too_large", f"{path:.200} has {info.length} bytes; at most {limit} are accepted.")
+        cached = folder / quote(path, "")
         try:
             data = durable.read_file(cached, limit=limit)
             _verified(lambda: info.verify_length_and_hashes(data))
@@ -150,28 +157,27 @@ class UpdateClient:
 
     def _target_url(self, info: TargetFile) -> str:
         if not self._set.root.consistent_snapshot:
-            return quote(info.path)
+            return quote(info.path, _URL_SAFE)
         digest = info.hashes.get("sha256") or next(iter(info.hashes.values()))
         folder, slash, name = info.path.rpartition("/")
-        return quote(f"{folder}{slash}{digest}.{name}")
+        return quote(f"{folder}{slash}{digest}.{name}", _URL_SAFE)
 
     def _start(self, bootstrap: bytes | None) -> TrustedMetadataSet:
         """Start from the newest root of this folder, else from the first one that was ever seen here, else `bootstrap`.
 
         From an older one the chain of roots is walked again, and the floor refuses an end below where it was.
         """
-        first, local = self._directory / _FIRST_ROOT, self._read_local(Root.type)
-        for data in (local, _read(first), bootstrap):
+        local = self._store.read(Root.type)
+        for data in (local, self._store.first_root(), bootstrap):
             if data is None:
                 continue
             try:
-                trusted = _verified(partial(TrustedMetadataSet, _strict(data), EnvelopeType.METADATA))
+                trusted = _load_root(data)
             except Untrusted:
                 continue  # Torn: the next candidate is older, never less trusted.
-            if not first.exists():
-                durable.write_file(first, data)
+            self._store.keep_first_root(data)
             if data is not local:
-                self._write_local(Root.type, data)
+                self._store.write(Root.type, data)
             return trusted
         raise Untrusted(
             "trust.no_root",
@@ -187,7 +193,7 @@ class UpdateClient:
             except NotFound:
                 break
             _verified(partial(self._set.update_root, _strict(data)))
-            self._write_local(Root.type, data)
+            self._store.write(Root.type, data)
         check(Root.type, self._set.root.version, self._floor.root)
         self._raise_floor(root=self._set.root.version)
 
@@ -204,7 +210,7 @@ class UpdateClient:
         check(Snapshot.type, snapshot, self._floor.snapshot)
         self._raise_floor(timestamp=version, snapshot=snapshot)
         if not unchanged:
-            self._write_local(Timestamp.type, data)
+            self._store.write(Timestamp.type, data)
 
     def _update_snapshot(self) -> None:
         if not self._load_local(Snapshot.type, lambda data: self._set.update_snapshot(data, trusted=True)):
@@ -212,7 +218,7 @@ class UpdateClient:
             data = self._get_metadata(Snapshot.type, meta.version, meta.length or limits.MAX_SNAPSHOT_BYTES)
             _verified(lambda: self._set.update_snapshot(_strict(data)))
             self._check_meta()
-            self._write_local(Snapshot.type, data)
+            self._store.write(Snapshot.type, data)
         self._check_meta()
         self._raise_floor(meta={name: info.version for name, info in self._set.snapshot.meta.items()})
 
@@ -229,7 +235,7 @@ class UpdateClient:
                 raise Untrusted("trust.refused", f"The role {role!r:.80} is not a targets role.")
             return trusted
         try:
-            local = self._read_local(role)
+            local = self._store.read(role)
             if local is not None:
                 return _verified(lambda: self._set.update_delegated_targets(_strict(local), role, parent))
         except Untrusted:
@@ -239,14 +245,14 @@ class UpdateClient:
             raise Untrusted("trust.refused", f"The role {role!r:.80} is delegated to but not in the snapshot.")
         data = self._get_metadata(role, meta.version, meta.length or limits.MAX_TARGETS_BYTES)
         loaded = _verified(lambda: self._set.update_delegated_targets(_strict(data), role, parent))
-        self._write_local(role, data)
+        self._store.write(role, data)
         return loaded
 
     def _get_metadata(self, role: str, version: int, limit: int) -> bytes:
         name = quote(role, "")
         versioned = f"{version}.{name}.json" if self._set.root.consistent_snapshot else f"{name}.json"
         try:
-            return self._source.get(versioned, min(limit, _LARGEST))
+            return self._source.get(versioned, min(limit, LARGEST_BYTES))
         except NotFound as error:
             raise Untrusted(
                 "trust.missing", f"The repository lacks {versioned}, which its own metadata names.", retriable=True
@@ -254,7 +260,7 @@ class UpdateClient:
 
     def _load_local(self, role: str, update: Callable[[bytes], object]) -> bool:
         """Load the local copy; whether it is also the valid final one. A bad copy only means that it is fetched."""
-        data = self._read_local(role)
+        data = self._store.read(role)
         if data is None:
             return False
         try:
@@ -263,25 +269,24 @@ class UpdateClient:
             return False
         return True
 
-    def _read_local(self, role: str) -> bytes | None:
-        return _read(self._directory / f"{quote(role, '')}.json")
-
-    def _write_local(self, role: str, data: bytes) -> None:
-        durable.write_file(self._directory / f"{quote(role, '')}.json", data)
-
-    def _load_floor(self) -> Floor:
-        try:
-            return sealed.load(self._directory / _FLOOR, Floor, limit=_FLOOR_BYTES)
-        except (NotFound, TooLarge, StorageFailure):
-            return Floor()
-
     def _raise_floor(self, **fields: object) -> None:
-        """Note what was just verified; the time alone is written at most once an hour."""
+        """Note what was just verified; the time alone is written at most once a minute."""
         self._floor = msgspec.structs.replace(self._floor, **fields)
-        timeless = msgspec.structs.replace(self._floor, verified_s=self._saved.verified_s)
-        if timeless != self._saved or self._floor.verified_s >= self._saved.verified_s + _TIME_STEP_S:
-            sealed.save(self._directory / _FLOOR, self._floor)
+        verified_s, uptime_s = self._saved.verified_s, self._saved.uptime_s
+        timeless = msgspec.structs.replace(self._floor, verified_s=verified_s, uptime_s=uptime_s)
+        if timeless != self._saved or self._floor.verified_s >= verified_s + _TIME_STEP_S:
+            self._store.save_floor(self._floor)
             self._saved = self._floor
+
+
+def trust_root(directory: Path, data: bytes) -> None:
+    """Make `data` the root of trust of this folder; errors `trust.*` unless it is root metadata signed by itself."""
+    _load_root(data)
+    MetadataStore(directory).anchor(data)
+
+
+def _load_root(data: bytes) -> TrustedMetadataSet:
+    return _verified(partial(TrustedMetadataSet, _strict(data), EnvelopeType.METADATA))
 
 
 def _verified(step: Callable[[], T]) -> T:
@@ -295,18 +300,10 @@ def _verified(step: Callable[[], T]) -> T:
         raise Untrusted(code, f"The release metadata is refused: {error}."[:300], retriable=True) from error
 
 
-def _read(path: Path) -> bytes | None:
-    """The file, or None when it is missing or unreadable: what cannot be read is fetched again."""
-    try:
-        return durable.read_file(path, limit=_LARGEST)
-    except (NotFound, TooLarge, StorageFailure):
-        return None
-
-
 def _strict(data: bytes) -> bytes:
     """The same bytes, if they are JSON without duplicate keys or non-numbers; error `trust.malformed`."""
     try:
-        canonical.loads(data, limit=_LARGEST, what="metadata")
+        canonical.loads(data, limit=LARGEST_BYTES, what="metadata")
     except InvalidInput as error:
         raise Untrusted("trust.malformed", error.message, retriable=True) from error
     return data

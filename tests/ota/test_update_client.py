@@ -24,11 +24,19 @@ class Fleet:
         self.repository = repository
         self.folder = folder
         self.clock = FixedClock(repository.now_s)
+        self.uptime_s = 100.0
         self.first_root = repository.files["1.root.json"]
 
     def client(self, *, not_before_s: float = 0.0, bootstrap: bool = True) -> UpdateClient:
         root = self.first_root if bootstrap else None
-        return UpdateClient(self.folder, self.repository, self.clock, bootstrap=root, not_before_s=not_before_s)
+        return UpdateClient(
+            self.folder,
+            self.repository,
+            self.clock,
+            bootstrap=root,
+            not_before_s=not_before_s,
+            uptime=lambda: self.uptime_s,
+        )
 
     def refresh(self) -> UpdateClient:
         client = self.client()
