@@ -66,13 +66,17 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Gate runs. `default_min_accuracy` (0 to 1) is for models without a policy; the rest bounds a run."""
+    """Gate runs. `default_min_accuracy` (0 to 1) is for models without a policy; the rest bounds a run.
+
+    user: the account that the worker changes to when the hub is root ("" stays root, without its powers).
+    """
 
     default_min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.8
     at_once: Annotated[int, Meta(ge=1, le=64)] = 1
     timeout_s: Seconds = 600
     cpu_s: Seconds = 300
     memory_bytes: Annotated[int, Meta(ge=512 * 1024**2)] = 4 * 1024**3
+    user: Annotated[str, Meta(max_length=32)] = "nobody"
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -201,7 +201,9 @@ def _local(host: str) -> str:
 
 def _gate_runner(settings: HubSettings) -> GateRunner:
     gates = settings.gates
-    limits = Limits(memory_bytes=gates.memory_bytes, cpu_s=gates.cpu_s, timeout_s=gates.timeout_s)
+    limits = Limits(
+        memory_bytes=gates.memory_bytes, cpu_s=gates.cpu_s, timeout_s=gates.timeout_s, user=gates.user
+    )
     return GateRunner(settings.scratch_path, limits, gates.at_once)
 
 

@@ -1,8 +1,8 @@
 """Trying a new version in a child process before anything depends on it.
 
 `python -m agent.ota.probe`: one `ProbeOrder` on standard input, one `ProbeResult` on standard output. The child
-limits itself first (address space, processor time, open files, file size, no core dump), loads the slot, runs every
-signature of every file, the golden inputs, and one-sample predictions for the latency, and reads its own peak memory.
+confines itself first (`shared.sandbox`), loads the slot, runs every signature of every file, the golden inputs, and
+one-sample predictions for the latency, and reads its own peak memory.
 A crash, a hang and an empty answer are results as well; the parent (`agent.ota.prober`) names them. The random bytes
 of a damaged model do crash the runtime now and then, which is why this is never done in the daemon.
 """
@@ -10,7 +10,6 @@ of a damaged model do crash the runtime now and then, which is why this is never
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,27 +19,27 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import ErrorBody, InternalError, SkerryError
+from shared.sandbox.wish import Confinement, Shortfall
 
 __all__ = ["MAX_RESULT_BYTES", "ProbeOrder", "ProbeResult", "main"]
 
 MAX_RESULT_BYTES = 64 * 1024
 _MAX_ORDER_BYTES = 16 * 1024
-_OPEN_FILES = 64
-_FILE_BYTES = 1024 * 1024
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to try and the limits of the child. `address_space_bytes` 0: not limited (32-bit systems)."""
+    """What to try, and what the child may do."""
 
     directory: str
     threads: int
     runs: int
-    cpu_s: int
-    address_space_bytes: int
+    confinement: Confinement
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. `model_bytes`: what loading and running the model added to the resident memory, at its peak."""
+    """What was found. `model_bytes`: what loading and running the model added to the resident memory, at its peak.
+    `shortfalls`: what this system does not give of the confinement.
+    """
 
     error: ErrorBody | None = None
     golden_passed: bool = False
@@ -50,22 +49,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     latency_p99_us: int = 0
     model_bytes: int = 0
     signatures: list[str] = []
-
-
-def _limit(order: ProbeOrder) -> None:
-    """Confine this process; none of it can be undone."""
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: order.cpu_s,
-        resource.RLIMIT_NOFILE: _OPEN_FILES,
-        resource.RLIMIT_FSIZE: _FILE_BYTES,
-    }
-    if order.address_space_bytes:
-        limits[resource.RLIMIT_AS] = order.address_space_bytes
-    for kind, value in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (bound, bound))
+    shortfalls: list[Shortfall] = []
 
 
 def _resident_bytes(field: str) -> int:
@@ -114,16 +98,18 @@ def _timed_us(call: Callable[[], object]) -> int:
 
 def main() -> None:
     """Try what standard input orders."""
+    from shared.sandbox.confine import confine  # the daemon imports this module too, and needs none of that
+
     order = msgspec.json.decode(sys.stdin.buffer.read(_MAX_ORDER_BYTES), type=ProbeOrder)
     os.nice(5)
-    _limit(order)
+    shortfalls = confine(order.confinement)
     try:
         result = _try(order)
     except SkerryError as error:
         result = ProbeResult(error=error.body())
     except MemoryError:
         result = ProbeResult(error=ErrorBody(code="probe.too_much_memory", message="The version ran out of memory."))
-    sys.stdout.buffer.write(msgspec.json.encode(result))
+    sys.stdout.buffer.write(msgspec.json.encode(msgspec.structs.replace(result, shortfalls=shortfalls)))
     sys.stdout.buffer.flush()
     os._exit(0)  # The runtime's own clean-up is not part of the trial.
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,21 +22,34 @@ from agent.ota.settings import OtaSettings
 from shared import limits
 from shared.errors import Conflict, SkerryError, Unavailable
 from shared.profiles import Profile
+from shared.sandbox.wish import Confinement, Shortfall
+from shared.wire.up import Event
 
 __all__ = ["Prober", "judge"]
 
 _BASE_BYTES = 2048 * limits.MIB
 """Address space that interpreter, numpy and the TFLite runtime map on a 64-bit system, most of it never touched."""
+_LINGER_S = 5.0
+"""How much longer than its deadline the child could live if the daemon died meanwhile."""
 
 
 class Prober:
     """Tries slots against one firmware profile."""
 
-    def __init__(self, profile: Profile, settings: OtaSettings, *, module: str = "agent.ota.probe") -> None:
-        """`module`: what the child runs."""
+    def __init__(
+        self,
+        profile: Profile,
+        settings: OtaSettings,
+        report: Callable[[Event], object] | None = None,
+        *,
+        module: str = "agent.ota.probe",
+    ) -> None:
+        """`report`: takes an event when the child cannot be confined as it should. `module`: what the child runs."""
         self._profile = profile
         self._settings = settings
+        self._report = report
         self._module = module
+        self._told: list[Shortfall] = []
 
     async def probe(self, directory: Path) -> ProbeResult:
         """What the version in `directory` did, if that is acceptable.
@@ -43,13 +57,11 @@ class Prober:
         Errors: `probe.golden_mismatch`, `probe.too_slow`, `probe.too_much_memory`, `probe.unsupported_op`,
         `probe.refused`, `probe.crashed`, `probe.timeout`, `probe.cpu_time`; `probe.not_started` (retriable).
         """
-        wide = struct.calcsize("P") >= 8
         order = ProbeOrder(
             directory=str(directory),
             threads=self._profile.threads,
             runs=self._settings.probe_runs,
-            cpu_s=self._settings.probe_cpu_s,
-            address_space_bytes=_BASE_BYTES + 2 * self._profile.model_memory_bytes if wide else 0,
+            confinement=self._confinement(directory),
         )
         status, output = await self._run(msgspec.json.encode(order))
         if status != 0:
@@ -58,8 +70,29 @@ class Prober:
             result = msgspec.json.decode(output, type=ProbeResult)
         except msgspec.DecodeError as error:
             raise Conflict("probe.crashed", "The trial of the version ended without an answer.") from error
+        self._tell(result.shortfalls)
         judge(result, self._profile)
         return result
+
+    def _confinement(self, directory: Path) -> Confinement:
+        wide = struct.calcsize("P") >= 8
+        return Confinement(
+            read=[str(directory)],
+            memory_bytes=_BASE_BYTES + 2 * self._profile.model_memory_bytes if wide else 0,
+            cpu_s=self._settings.probe_cpu_s,
+            wall_s=self._settings.probe_timeout_s + _LINGER_S,
+            user=self._settings.sandbox_user,
+        )
+
+    def _tell(self, shortfalls: list[Shortfall]) -> None:
+        """Report what the system does not give of the confinement, once until it changes."""
+        if shortfalls == self._told:
+            return
+        self._told = shortfalls
+        if shortfalls and self._report is not None:
+            named = "; ".join(f"{missing.part}: {missing.reason}" for missing in shortfalls)
+            message = f"Versions are tried less confined than they should be: {named}."[: limits.MAX_REASON_CHARS]
+            self._report(Event(code="sandbox.shortfall", severity="warning", message=message))
 
     async def _run(self, order: bytes) -> tuple[int, bytes]:
         try:

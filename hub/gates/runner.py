@@ -6,6 +6,7 @@ that the policy fails the version. A few run at a time; who comes when all are b
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from shared.errors import ErrorBody, Unavailable
 
 __all__ = ["GateRunner"]
 
+_LOG = logging.getLogger(__name__)
 _STDERR_SHOWN_BYTES = 2000
 _PREFIX = "gate-"
 _WAIT_S = 60.0
@@ -146,7 +148,10 @@ def _interpret(answer: bytes, code: int, over: bool, stderr: IO[bytes]) -> Respo
     if len(answer) > bounds.MAX_GATE_RESULT_BYTES:
         return _failed("gate.worker_crashed", "The evaluation answered with too much.")
     try:
-        return msgspec.json.decode(answer, type=Response)
+        response = msgspec.json.decode(answer, type=Response)
+        for missing in response.shortfalls:
+            _LOG.warning("the gate's worker is not confined in full: %s: %s", missing.part, missing.reason)
+        return response
     except (msgspec.DecodeError, UnicodeDecodeError):
         stderr.seek(0, os.SEEK_END)
         stderr.seek(max(0, stderr.tell() - _STDERR_SHOWN_BYTES))
