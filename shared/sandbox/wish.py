@@ -1,0 +1,33 @@
+"""What a parent asks of a child's confinement and what it hears back. Imports nothing that the daemon should not carry."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Confinement", "Shortfall"]
+
+
+class Confinement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child may do. Paths are absolute; 0 means no limit of its own.
+
+    read, write: files and folders besides Python's and the system's own. memory_bytes: of address space. cpu_s, wall_s:
+    after that the kernel ends it. file_bytes: of any file that it writes. user: the account that it changes to when it
+    is root ("" stays). network: may it open sockets.
+    """
+
+    read: list[str] = []
+    write: list[str] = []
+    memory_bytes: int = 0
+    cpu_s: int = 0
+    wall_s: float = 0.0
+    files: int = 64
+    file_bytes: int = 1024 * 1024
+    user: str = "nobody"
+    network: bool = False
+
+
+class Shortfall(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the confinement that this system does not give, and why."""
+
+    part: str
+    reason: str
