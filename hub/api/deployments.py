@@ -11,17 +11,17 @@ from hub.access.permissions import Permission
 from hub.access.principal import Principal
 from hub.api.auth import HubDep, require
 from hub.api.paging import Listing, Page, paged
+from hub.api.words import Words
 from hub.deployments.service import DeploymentDetail, DeploymentPlan
 from hub.store.deployments import DeploymentRow, DeviceProgress, Failure, Skip
 from hub.wiring import Hub
-from shared.ids import parse_model_name, parse_version
+from shared.ids import parse_device_id, parse_model_name, parse_version
 from shared.limits import MAX_FILTER_CHARS
 
 router = APIRouter(tags=["deployments"])
 Reader = Annotated[Principal, Depends(require(Permission.DEPLOYMENTS_READ))]
 Operator = Annotated[Principal, Depends(require(Permission.DEPLOYMENTS_CREATE))]
 Progress = Literal["pending", "sent", "installing", "succeeded", "failed"]
-Note = Annotated[str, Field(max_length=500)]
 
 
 class DeploymentWish(BaseModel):
@@ -31,7 +31,7 @@ class DeploymentWish(BaseModel):
     model: str
     version: int
     filter: Annotated[str, Field(max_length=MAX_FILTER_CHARS)]
-    note: Note = ""
+    note: Words = ""
     dry_run: bool = False
 
 
@@ -65,11 +65,29 @@ class DetailAnswer(BaseModel):
     failures: list[FailureAnswer]
 
 
+class AssignmentAnswer(BaseModel):
+    """An assignment of a device; `envelope` is what the hub signed (DSSE, JSON), as the device gets it."""
+
+    model: str
+    version: int
+    counter: int
+    bundle_sha256: str
+    expires_s: float
+    envelope: str
+
+
+class AssignmentsAnswer(BaseModel):
+    """All assignments of a device."""
+
+    device_id: str
+    items: list[AssignmentAnswer]
+
+
 class Cancellation(BaseModel):
     """Why a deployment is taken back."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: Note = ""
+    reason: Words = ""
 
 
 def _plan(plan: DeploymentPlan) -> PlanAnswer:
@@ -159,3 +177,24 @@ def cancel_deployment(hub: HubDep, deployment_id: str, wanted: Cancellation, pri
     """Take a deployment back from devices that do not serve it yet."""
     _within_scope(hub, deployment_id, principal)
     return _detail(hub.deployments.cancel(deployment_id, wanted.reason, principal.name))
+
+
+@router.get("/v1/devices/{device_id}/assignments")
+def list_assignments(hub: HubDep, device_id: str, principal: Operator) -> AssignmentsAnswer:
+    """What a device should have, signed, to be carried to it in a folder; with a token for some models, theirs."""
+    found = hub.desired.signed_assignments(parse_device_id(device_id))
+    return AssignmentsAnswer(
+        device_id=device_id,
+        items=[
+            AssignmentAnswer(
+                model=assignment.model,
+                version=assignment.version,
+                counter=assignment.counter,
+                bundle_sha256=assignment.bundle_sha256,
+                expires_s=assignment.expires_s,
+                envelope=envelope.decode(),
+            )
+            for assignment, envelope in found
+            if principal.models is None or assignment.model in principal.models
+        ],
+    )

@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.api.errors import error_response
-from hub.store.failures import is_away
+from hub.store.failures import translated
 from shared.errors import InternalError, InvalidInput, SkerryError, TooLarge
 from shared.limits import MAX_JSON_BODY_BYTES, MIB
 
@@ -91,9 +91,9 @@ def _public(error: Exception, request_id: str) -> SkerryError:
     if isinstance(error, SkerryError):
         return error
     _LOG.error("request %s failed unexpectedly", request_id, exc_info=error)
-    away = is_away(error)
-    if away is not None:
-        return away
+    known = translated(error)
+    if known is not None:
+        return known
     return InternalError(
         "internal.unexpected",
         "The hub failed in a way that it should not.",

@@ -14,6 +14,7 @@ from hub.api.auth import HubDep, require
 from hub.api.edge import BodyLimits
 from hub.api.paging import Listing, Page, paged
 from hub.api.uploads import receive
+from hub.api.words import NO_NUL
 from hub.store.blobs_index import DatasetRow
 from hub.store.registry import GateRow
 from shared.ids import parse_sha256, parse_version
@@ -49,7 +50,7 @@ async def put_dataset(
     hub: HubDep,
     request: Request,
     principal: Gatekeeper,
-    name: Annotated[str, Query(max_length=128, description="What to call it.")] = "",
+    name: Annotated[str, Query(max_length=128, pattern=NO_NUL, description="What to call it.")] = "",
 ) -> DatasetRow:
     """Keep held-out data (the body: an `.npz` file with `x` and `y`)."""
     upload = await run_in_threadpool(hub.datasets.receive)

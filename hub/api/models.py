@@ -11,12 +11,12 @@ from hub.access.permissions import Permission
 from hub.access.principal import Principal
 from hub.api.auth import HubDep, require
 from hub.api.paging import Listing, Page, paged
+from hub.api.words import Words
 from hub.registry.models import ModelChange
 from hub.store.models import AliasMove, ModelRow
 
 router = APIRouter(tags=["models"])
 Reader = Annotated[Principal, Depends(require(Permission.MODELS_READ))]
-Description = Annotated[str, Field(max_length=500)]
 BakeSeconds = Annotated[int, Field(ge=0, le=30 * 86_400)]
 
 
@@ -24,7 +24,7 @@ class ModelChanges(BaseModel):
     """What to change; null leaves a field as it is. `gate`: the policy; `{}` is the hub's default one."""
 
     model_config = ConfigDict(extra="forbid")
-    description: Description | None = None
+    description: Words | None = None
     gate: dict[str, Any] | None = None
     bake_s: BakeSeconds | None = None
 
@@ -44,7 +44,7 @@ class AliasWish(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     version: int | None
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Words = ""
 
 
 class Aliases(BaseModel):

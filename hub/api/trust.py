@@ -16,6 +16,7 @@ from hub.access.permissions import Permission
 from hub.access.principal import DevicePrincipal, Principal
 from hub.api.artefacts import serve_blob
 from hub.api.auth import HubDep, RequireEither, require
+from hub.api.words import NO_NUL
 from hub.trust.names import parse_role, role_model, split_target_file
 from hub.trust.staging import Outcome
 from shared.errors import NotFound
@@ -69,7 +70,7 @@ class Proposal(BaseModel):
     model_config = ConfigDict(extra="forbid")
     metadata: Text
     files: Files = {}
-    note: Annotated[str, Field(max_length=200)] = ""
+    note: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = ""
 
 
 class SignatureBody(BaseModel):

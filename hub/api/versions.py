@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -19,6 +19,7 @@ from hub.api.body import json_answer
 from hub.api.edge import BodyLimits
 from hub.api.paging import Listing, Page, paged
 from hub.api.uploads import receive
+from hub.api.words import Words
 from hub.store.registry import VersionRow
 from shared.ids import parse_version
 from shared.limits import MAX_BUNDLE_BYTES
@@ -66,7 +67,7 @@ class Withdrawal(BaseModel):
     """Why a version is not to be deployed again."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Words = ""
 
 
 def _plain(row: VersionRow) -> dict[str, Any]:

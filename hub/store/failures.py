@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 
 from shared.errors import InvalidInput, Unavailable
 
-__all__ = ["is_away", "plain_errors"]
+__all__ = ["plain_errors", "translated"]
 
 
 @contextmanager
@@ -35,10 +35,16 @@ def plain_errors() -> Iterator[None]:
         raise _unavailable(error) from error
 
 
-def is_away(error: Exception) -> Unavailable | None:
-    """`database.unavailable` when this exception says that the database is away or too busy; else None."""
+def translated(error: Exception) -> InvalidInput | Unavailable | None:
+    """What to tell who asked: the database is away, or cannot hold a value of the request; None: it is neither."""
     if isinstance(error, OperationalError | InterfaceError | TimeoutError):
         return _unavailable(error)
+    if isinstance(error, DataError):
+        return InvalidInput(
+            "database.value",
+            "The database cannot hold a value of this request.",
+            hint="Text must not contain NUL characters, and numbers must not be too large.",
+        )
     return None
 
 
