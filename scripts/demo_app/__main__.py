@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
 def _addresses(stage: Stage, keep: bool) -> list[str]:
     hub = stage.folder / "hub"
     lines = [
-        f"hub        {stage.url}   (API description: {stage.url}/docs)",
+        f"hub        {stage.url}   (API description: {stage.url}/openapi.json)",
         f"token      {hub / 'admin.token'}",
         f"CA         {hub / 'pki' / 'hub-ca.crt'}",
         f"devices    {stage.devices[0].socket} and four more",
