@@ -195,6 +195,9 @@ def profile_schema() -> bytes:
     schema = msgspec.json.schema(Profile)
     for definition in schema["$defs"].values():
         definition["description"] = inspect.cleandoc(definition["description"])
+        for field in definition.get("properties", {}).values():
+            if "anyOf" in field:
+                field["anyOf"].sort(key=msgspec.json.encode)  # msgspec's order differs between its versions
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Skerry firmware profile", **schema}
     # Editors read ECMA-262 patterns, in which the end of the text is `$`.
     text = msgspec.json.encode(schema).replace(rb"\\Z", b"$")
