@@ -177,6 +177,37 @@ def rollback(
     _run(as_json, work)
 
 
+@app.command(epilog="Example: skerry-agent install /media/usb/skerry")
+def install(
+    folder: Annotated[Path, typer.Argument(help="The folder that `skerry trust export` wrote.")],
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Let the running agent go on alone.")] = False,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Install from a folder, without network: the same checks, probe and probation as from the hub."""
+
+    def work(output: Output) -> None:
+        from agent.folder_install import install_folder
+
+        say = (lambda _text: None) if as_json else (lambda text: typer.echo(text, err=True))
+        data = install_folder(_paths(state), folder, wait=not no_wait, say=say)
+        output.result(data, _install_lines(data))
+
+    _run(as_json, work)
+
+
+def _install_lines(data: Any) -> Iterable[str]:
+    ended = {model["model"] for model in data["models"]}
+    for offer in data["offers"]:
+        what = f"{offer['model']} {offer['version']}"
+        if offer["outcome"] == "known":
+            yield f"{what} was taken from this folder, or a newer one, before; see `skerry-agent status`."
+        elif offer["model"] in ended:
+            yield f"{what} is installed and serves."
+        else:
+            yield f"{what} is accepted. `skerry-agent status` shows how it goes."
+
+
 @app.command(epilog="Example: skerry-agent infer digits image.npy")
 def infer(
     model: Annotated[str, typer.Argument(help="The model's name.")],

@@ -148,7 +148,12 @@ class Actions:
 
     async def _downloading(self) -> Outcome:
         journal = self._install.journal
-        request = Fetch(assignment=self._assignment, envelope=journal.envelope, recheck=not self.checked)
+        request = Fetch(
+            assignment=self._assignment,
+            envelope=journal.envelope,
+            recheck=not self.checked,
+            folder=journal.folder,
+        )
         before, self.checked = self._furthest, False
         try:
             fetched = await self._ask(request, Fetched, self._settings.fetch_timeout_s)

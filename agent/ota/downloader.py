@@ -15,18 +15,16 @@ Rules:
 from __future__ import annotations
 
 import email.utils
-import errno
 import hashlib
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 from agent.ota.backoff import Backoff, delay_s
+from agent.ota.bundle_file import appending, sync, write
 from agent.ota.hub_source import reach, refusal
 from shared import durable, limits
 from shared.clock import Clock
@@ -172,14 +170,14 @@ class Downloader:
     def _receive(self, response: httpx.Response, wanted: Wanted, offset: int) -> int:
         have, unsynced = offset, 0
         window_start, window_bytes = self._clock.monotonic(), 0
-        with _appending(wanted.file) as file:
+        with appending(wanted.file) as file:
             for chunk in response.iter_raw():
                 if have + len(chunk) > wanted.bytes:
                     raise _too_large(wanted)
-                _write(file, chunk)
+                write(file, chunk)
                 have, unsynced, window_bytes = have + len(chunk), unsynced + len(chunk), window_bytes + len(chunk)
                 if unsynced >= _SYNC_BYTES:
-                    _sync(file)
+                    sync(file)
                     unsynced = 0
                 self._progress(have)
                 elapsed = self._clock.monotonic() - window_start
@@ -233,52 +231,6 @@ def _read_tag(wanted: Wanted) -> str:
     except (NotFound, TooLarge, StorageFailure, UnicodeDecodeError):
         return ""
     return text if _STRONG_TAG.match(text) else ""
-
-
-@contextmanager
-def _appending(path: Path) -> Iterator[int]:
-    """A descriptor at the end of the file; what was written is synced however the block ends."""
-    try:
-        created = not path.exists()
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        if created:
-            durable.fsync_dir(path.parent)
-    except OSError as error:
-        raise _unstorable(error) from error
-    try:
-        yield file
-    finally:
-        try:
-            _sync(file)
-        finally:
-            os.close(file)
-
-
-def _write(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(file, view) :]
-    except OSError as error:
-        raise _unstorable(error) from error
-
-
-def _sync(file: int) -> None:
-    try:
-        os.fsync(file)
-    except OSError as error:
-        raise _unstorable(error) from error
-
-
-def _unstorable(error: OSError) -> StorageFailure:
-    """The disk's refusal as `storage.no_space` or `storage.write`, both retriable."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return StorageFailure(
-        "storage.no_space" if full else "storage.write",
-        f"The download cannot be stored: {error.strerror or error}.",
-        hint="Free some space in the data folder." if full else "",
-        retriable=True,
-    )
 
 
 def _digest(path: Path) -> str:

@@ -25,6 +25,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """Where the installation of one model stands.
 
     floor: the highest assignment counter ever accepted. envelope: the assignment in hand as received and verified.
+    folder: where the bundle comes from if a person brought it; else the hub.
     slot: being installed. fallback: the slot to return to. attempt: failed attempts that were worth repeating.
     restarts: in a row in this state. steps: transitions of this assignment. baked_s: seconds of probation passed.
     refused: the assignment is genuine but must not be installed, for the reason given.
@@ -38,6 +39,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     event: str = ""
     assignment: Assignment | None = None
     envelope: bytes = b""
+    folder: str = ""
     floor: Count = 0
     slot: str = ""
     fallback: str = ""
@@ -78,14 +80,16 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def assigned(
-        self, assignment: Assignment, envelope: bytes, active: str, refusal: ErrorBody | None = None
+        self, assignment: Assignment, envelope: bytes, active: str, refusal: ErrorBody | None = None, folder: str = ""
     ) -> Journal:
         """The journal of a new installation; `active` is the slot to return to ("" on a first installation).
 
         `refusal` is why it must fail; it is journalled with it, so that no restart forgets it.
         """
         fresh = Journal(model=self.model, state=self.state, floor=max(self.floor, assignment.counter))
-        fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, fallback=active)
+        fresh = msgspec.structs.replace(
+            fresh, assignment=assignment, envelope=envelope, folder=folder, fallback=active
+        )
         if refusal is None:
             return fresh.after(Event.ASSIGNED)
         refused = msgspec.structs.replace(fresh, refused=True)

@@ -25,11 +25,12 @@ from typing import BinaryIO
 from agent.identity.store import IdentityStore
 from agent.ota.backoff import Backoff
 from agent.ota.downloader import Downloader, Pace, Wanted
+from agent.ota.folder_source import FolderSource, check_bundle, copy_bundle, is_there, read_assignments
 from agent.ota.hub_source import HubSource, open_client
 from agent.ota.release import decide
 from agent.ota.settings import OtaSettings
 from agent.ota.slots import MANIFEST, SlotRecord, Slots, slot_name
-from agent.ota.update_client import UpdateClient
+from agent.ota.update_client import Source, UpdateClient
 from agent.ota.worker_protocol import (
     MAX_LINE_BYTES,
     Check,
@@ -37,7 +38,9 @@ from agent.ota.worker_protocol import (
     Failed,
     Fetch,
     Fetched,
+    Found,
     Hello,
+    Look,
     Progress,
     Reply,
     Request,
@@ -49,7 +52,7 @@ from agent.ota.worker_protocol import (
 from agent.paths import AgentPaths
 from shared import durable, limits
 from shared.bundle.archive import unpack_bundle
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import ErrorBody, InternalError, InvalidInput, SkerryError, StorageFailure, Untrusted
 from shared.wire.down import Assignment
 
@@ -68,11 +71,11 @@ def download_file(paths: AgentPaths, assignment: Assignment) -> Path:
 class Worker:
     """Answers requests for one agent's state folder."""
 
-    def __init__(self, paths: AgentPaths, settings: OtaSettings, out: BinaryIO) -> None:
+    def __init__(self, paths: AgentPaths, settings: OtaSettings, out: BinaryIO, clock: Clock | None = None) -> None:
         self._paths = paths
         self._settings = settings
         self._out = out
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._said_s = 0.0
 
     def answer(self, request: Request) -> Reply:
@@ -80,7 +83,9 @@ class Worker:
         try:
             match request:
                 case Check():
-                    return self._check(request.envelope, request.floors)
+                    return self._check(request.envelope, request.floors, request.folder)
+                case Look():
+                    return Found(envelopes=self._look(Path(request.folder)))
                 case Fetch():
                     return self._fetch(request)
                 case Unpack():
@@ -97,34 +102,58 @@ class Worker:
             failed = InternalError("worker.failed", f"{type(error).__name__}: {error}"[:300], retriable=True)
             return Failed(error=failed.body())
 
-    def _check(self, envelope: bytes, floors: dict[str, int]) -> Checked:
+    def _look(self, folder: Path) -> list[bytes]:
+        return read_assignments(folder, IdentityStore(self._paths.identity).load().device_id)
+
+    def _check(self, envelope: bytes, floors: dict[str, int], folder: str) -> Checked:
         store = IdentityStore(self._paths.identity)
         identity = store.load()
         durable.make_dir(self._paths.tuf)
-        with (
-            open_client(identity.hub_url, store.credentials(), self._settings) as client,
-            _exclusive(self._paths.tuf),
-        ):
-            source = HubSource(client, self._clock, deadline_s=self._settings.metadata_timeout_s)
+        with self._source(store, folder) as source, _exclusive(self._paths.tuf):
             trusted = UpdateClient(self._paths.tuf, source, self._clock, not_before_s=store.validity().not_before_s)
-            return decide(trusted, envelope, identity.device_id, floors)
+            checked = decide(trusted, envelope, identity.device_id, floors)
+        if folder and checked.refusal is None:
+            # Nothing is accepted that the folder cannot deliver: its counter would be spent for a damaged copy.
+            check_bundle(Path(folder), checked.assignment.target, self._wanted(checked.assignment))
+        return checked
 
-    def _fetch(self, request: Fetch) -> Fetched:
-        assignment = request.assignment
-        if request.recheck:
-            checked = self._check(request.envelope, {assignment.model: assignment.counter - 1})
-            if checked.assignment != assignment:
-                raise Untrusted("assignment.changed", "The journal's assignment is not the one that was signed.")
-            if checked.refusal is not None:
-                return _raise(checked.refusal)
-        store = IdentityStore(self._paths.identity)
-        wanted = Wanted(
+    @contextmanager
+    def _source(self, store: IdentityStore, folder: str) -> Iterator[Source]:
+        """Where release metadata comes from: the folder, or the hub when none is given."""
+        if folder:
+            yield FolderSource(Path(folder))
+            return
+        with open_client(store.load().hub_url, store.credentials(), self._settings) as client:
+            yield HubSource(client, self._clock, deadline_s=self._settings.metadata_timeout_s)
+
+    def _wanted(self, assignment: Assignment) -> Wanted:
+        return Wanted(
             url=f"/v1/artefacts/{assignment.bundle_sha256}",
             file=download_file(self._paths, assignment),
             bytes=assignment.bundle_bytes,
             sha256=assignment.bundle_sha256,
         )
+
+    def _fetch(self, request: Fetch) -> Fetched:
+        assignment = request.assignment
+        folder = request.folder if request.folder and is_there(Path(request.folder)) else ""
+        if request.recheck:
+            checked = self._check(request.envelope, {assignment.model: assignment.counter - 1}, folder)
+            if checked.assignment != assignment:
+                raise Untrusted("assignment.changed", "The journal's assignment is not the one that was signed.")
+            if checked.refusal is not None:
+                return _raise(checked.refusal)
+        wanted = self._wanted(assignment)
         durable.make_dir(wanted.file.parent)
+        if folder:
+            with _exclusive(wanted.file.parent):
+                copy_bundle(Path(folder), assignment.target, wanted, self._progress)
+            return Fetched(bytes=0)
+        return Fetched(bytes=self._download(wanted))
+
+    def _download(self, wanted: Wanted) -> int:
+        """From the hub; the bytes that came over the network."""
+        store = IdentityStore(self._paths.identity)
         with (
             open_client(store.load().hub_url, store.credentials(), self._settings) as client,
             _exclusive(wanted.file.parent),
@@ -142,7 +171,7 @@ class Worker:
                 random=random.random,
                 progress=self._progress,
             )
-            return Fetched(bytes=downloader.fetch(wanted))
+            return downloader.fetch(wanted)
 
     def _unpack(self, assignment: Assignment) -> Unpacked:
         paths = self._paths.model(assignment.model)

@@ -18,7 +18,9 @@ __all__ = [
     "Failed",
     "Fetch",
     "Fetched",
+    "Found",
     "Hello",
+    "Look",
     "Progress",
     "Reply",
     "Request",
@@ -40,24 +42,38 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
-    """Refresh the release metadata and say whether this envelope may be installed. `floors`: counters by model."""
+    """Refresh the release metadata and say whether this envelope may be installed.
+
+    floors: counters by model. folder: a folder that a person brought, in place of the hub.
+    """
 
     envelope: bytes
     floors: dict[str, int]
+    folder: str = ""
 
 
 class Fetch(msgspec.Struct, frozen=True, kw_only=True, tag="fetch"):
-    """Download the assigned bundle. `recheck`: refresh and check again first, because time has passed."""
+    """Download the assigned bundle, or copy it from `folder` as long as that is there.
+
+    recheck: refresh and check again first, because time has passed.
+    """
 
     assignment: Assignment
     envelope: bytes
     recheck: bool
+    folder: str = ""
 
 
 class Unpack(msgspec.Struct, frozen=True, kw_only=True, tag="unpack"):
     """Verify the downloaded bundle and unpack it into its slot."""
 
     assignment: Assignment
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True, tag="look"):
+    """Read the assignments for this device in a folder that a person brought."""
+
+    folder: str
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -79,6 +95,12 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True, tag="fetched"):
     bytes: int
 
 
+class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
+    """The envelopes in the folder, unverified."""
+
+    envelopes: list[bytes]
+
+
 class Unpacked(msgspec.Struct, frozen=True, kw_only=True, tag="unpacked"):
     """The slot is complete and recorded."""
 
@@ -91,8 +113,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     error: ErrorBody
 
 
-Request: TypeAlias = Hello | Check | Fetch | Unpack
-Reply: TypeAlias = Progress | Checked | Fetched | Unpacked | Failed
+Request: TypeAlias = Hello | Check | Fetch | Look | Unpack
+Reply: TypeAlias = Progress | Checked | Fetched | Found | Unpacked | Failed
 
 _REQUEST: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _REPLY: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

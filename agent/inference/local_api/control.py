@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,11 +32,20 @@ class Control(Protocol):
         """Return to the version before."""
         ...
 
+    async def install(self, folder: str) -> Any:
+        """Take the assignments for this device from a folder on this device."""
+        ...
+
 
 class _Rollback(msgspec.Struct, forbid_unknown_fields=True):
     model: ModelName
 
 
+class _Install(msgspec.Struct, forbid_unknown_fields=True):
+    folder: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+_INSTALL = msgspec.json.Decoder(_Install)
 _ROLLBACK = msgspec.json.Decoder(_Rollback)
 
 
@@ -44,7 +54,7 @@ def _json(content: Any) -> Response:
 
 
 def routes(control: Control) -> list[Route]:
-    """`GET /skerry/status`, `GET /skerry/history?model=`, `POST /skerry/rollback` with {"model": …}."""
+    """`GET /skerry/status`, `GET /skerry/history?model=`, `POST /skerry/rollback|install` with {"model|folder": …}."""
 
     async def status(request: Request) -> Response:
         return _json(await control.status())
@@ -56,8 +66,13 @@ def routes(control: Control) -> list[Route]:
         message: _Rollback = parse_json(_ROLLBACK, await read_body(request, limits.MAX_CONTROL_BODY_BYTES))
         return _json(await control.rollback(message.model))
 
+    async def install(request: Request) -> Response:
+        message: _Install = parse_json(_INSTALL, await read_body(request, limits.MAX_CONTROL_BODY_BYTES))
+        return _json(await control.install(message.folder))
+
     return [
         Route("/skerry/status", status),
         Route("/skerry/history", history),
         Route("/skerry/rollback", rollback, methods=["POST"]),
+        Route("/skerry/install", install, methods=["POST"]),
     ]
