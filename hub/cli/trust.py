@@ -10,8 +10,9 @@ import typer
 from hub.cli.output import fields_table, rows_table
 from hub.cli.session import Session, command, new_group
 from hub.cli.signing_options import DaysOption, KeyOption, PassphraseFiles, SignWith, YesOption
-from hub.cli.text import ago, short_digest
+from hub.cli.text import ago, short_digest, when
 from shared.errors import InvalidInput, SkerryError
+from shared.ids import parse_model_name
 
 __all__ = ["app"]
 
@@ -151,15 +152,38 @@ def withdraw(session: Session, role: RoleArgument, yes: YesOption = False) -> No
     session.out.result({"role": name, "version": staged["version"]}, f"{name} waits for nothing now.")
 
 
-@command(app, "export", examples=["skerry trust export /media/usb/skerry"])
+@command(
+    app,
+    "export",
+    examples=[
+        "skerry trust export mirror",
+        "skerry trust export /media/usb/skerry --device pi-7 --device pi-8",
+    ],
+)
 def export(
     session: Session,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; files that are there already stay.")],
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="ID", help="Add this device's signed assignments, and only what they need."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", metavar="MODEL", help="Only bundles and assignments of this model.")
+    ] = None,
 ) -> None:
-    """Write a verified static copy of the repository, with all approved bundles: a mirror, or a USB stick."""
+    """Write a verified static copy of the repository, with approved bundles: a mirror, or a USB stick.
+
+    With --device, `skerry-agent install DIR` on that device installs from it without network.
+    """
     from hub.cli.mirroring import mirror
 
-    answer = mirror(session, directory)
-    session.out.result(answer, f"{answer['metadata']} metadata files and {answer['targets']} target files are there.")
+    models = [parse_model_name(name) for name in model or ()]
+    answer = mirror(session, directory, models=models, devices=device or ())
+    lines = [f"{answer['metadata']} metadata files and {answer['targets']} target files are there."]
+    for item in answer["assignments"]:
+        lines.append(f"{item['device_id']} is assigned {item['model']} {item['version']}: `skerry-agent install DIR`.")
+    if device:
+        lines.append(f"Devices take this folder until {when(answer['valid_until_s'])}; then make it again.")
+    session.out.result(answer, *lines)
     for path in answer["left_out"]:
         session.out.warn(f"{path} is not at the hub any more and is left out.")

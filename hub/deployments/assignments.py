@@ -17,7 +17,6 @@ from hub.store.device_filter import Condition, device_ids
 from hub.store.registry import Status
 from shared.clock import Clock
 from shared.errors import Conflict
-from shared.limits import MAX_CLOCK_S
 
 __all__ = ["AssignmentService"]
 
@@ -95,8 +94,11 @@ class AssignmentService:
             return store.reissue(connection, now_s, now_s + self._lifetime_s / 2, now_s + self._lifetime_s)
 
     def renew_pending(self, connection: Connection, now_s: float) -> int:
-        """Renew, in the caller's transaction, all that no device has taken up: the signing key changed; how many."""
-        return store.reissue(connection, now_s, MAX_CLOCK_S, now_s + self._lifetime_s)
+        """Renew, in the caller's transaction, all that devices may still check: the signing key changed; how many.
+
+        That is what no device has taken up, and what a device is installing: after a restart it checks again.
+        """
+        return store.reissue_unfinished(connection, now_s, now_s + self._lifetime_s)
 
     def start_anew(self, device_id: str) -> None:
         """Renew all that a device should have, because it has just enrolled and may have nothing."""

@@ -60,6 +60,18 @@ class DesiredStates:
             raise _not_found(device_id)
         return self._signed(found)[0]
 
+    def signed_assignments(self, device_id: str) -> list[tuple[Assignment, bytes]]:
+        """Each assignment of a device with its envelope, for a folder that is carried to it; `device.not_found`."""
+        with self._db.read() as connection:
+            found = store.desires_of(connection, [device_id])
+        if not found:
+            raise _not_found(device_id)
+        assignments = [_assignment(device_id, row) for row in found[0].assignments]
+        if not assignments:
+            return []
+        signer = self._signing.assignment_signer()
+        return [(assignment, signer.sign(assignment)) for assignment in assignments]
+
     def pending_publications(self, limit: int) -> Sequence[DesiredState]:
         """Desired states that were not sent since they changed, at most `limit`."""
         with self._db.read() as connection:
