@@ -3,8 +3,8 @@
 Rules: in order, at most `limit` under way; only the hub's confirmation moves the window (a PUBACK says nothing about
 the hub's disk). A window that stands still for too long goes back to the first unconfirmed message, and then sends
 that one alone until the hub answers, so that an absent hub is not buried in copies. A hub that was restored from a
-backup asks for what is long forgotten here; that is recognised by its answers, and only after several, because a late
-answer looks the same.
+backup asks for what is long forgotten here; that is recognised by its answers, one to each of several repetitions,
+because late answers look the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SendWindow:
     @property
     def hub_lost_its_place(self) -> bool:
         """Whether the hub, asked again and again, only ever answered that it has less than it had confirmed."""
-        return self._stalls >= _ASKED_COUNT and self._behind >= _ASKED_COUNT
+        return self._behind >= _ASKED_COUNT
 
     def restart(self, watermark: int) -> None:
         """A new connection, or a new epoch of the outbox: nothing is under way."""
@@ -78,8 +78,11 @@ class SendWindow:
         self._deadline_s = now_s + delay_s(self._stall, 1, random) if self._under_way else None
 
     def answered_behind(self) -> None:
-        """The hub answered with a watermark below the one that it had confirmed: late, or restored from a backup."""
-        self._behind += 1
+        """The hub answered with a watermark below the one that it had confirmed: late, or restored from a backup.
+
+        Counted once for each time that it was asked again, so that many late answers weigh no more than one.
+        """
+        self._behind = min(self._behind + 1, self._stalls)
 
     def stalled(self, watermark: int) -> None:
         """The deadline passed: go back to the first unconfirmed message and send it alone."""

@@ -1,7 +1,8 @@
 """The only module that speaks to nats-py: connections, requests, streams and a pull consumer, with our errors.
 
 Rules: a connection reconnects for ever once it has been made; every request has a deadline; what a consumer has asked
-for and not yet handed out is bounded by one batch.
+for and not yet handed out is bounded by one batch. A task that is cancelled in here ends: nats-py forgets some
+cancellations (`except CancelledError: pass`, and `wait_for` before Python 3.12), so each call looks for itself.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -66,6 +67,20 @@ class Pulled:
     receipt: str
 
 
+class _Cancellable:
+    """Around calls of nats-py: a cancellation that came meanwhile is raised, also when the call ended otherwise."""
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = self._task.cancelling() if self._task else 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._task is None or isinstance(error, asyncio.CancelledError):
+            return
+        if self._task.cancelling() > self._before:
+            raise asyncio.CancelledError from error
+
+
 class NatsLink:
     """One connection as one user."""
 
@@ -80,25 +95,31 @@ class NatsLink:
         async def failed(error: Exception) -> None:
             _LOG.warning("connection %s to the broker: %s", name, error or type(error).__name__)
 
+        client = Client()
         try:
             async with asyncio.timeout(timeout_s):
-                client = await nats.connect(
-                    servers.split(","),
-                    user=user,
-                    password=password,
-                    name=name,
-                    error_cb=failed,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_S,
-                    connect_timeout=5,
-                )
+                with _Cancellable():
+                    await client.connect(
+                        servers.split(","),
+                        user=user,
+                        password=password,
+                        name=name,
+                        error_cb=failed,
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=_RECONNECT_S,
+                        connect_timeout=5,
+                    )
         except (nats.errors.Error, OSError, TimeoutError) as error:
+            await client.close()
             raise Unavailable(
                 "broker.unreachable",
                 "The message broker does not accept the hub's connection.",
                 hint="Check nats.url and that the broker has the users of the hub's secrets file.",
                 retriable=True,
             ) from error
+        except asyncio.CancelledError:
+            await client.close()
+            raise
         return cls(client)
 
     async def close(self) -> None:
@@ -116,14 +137,16 @@ class NatsLink:
     async def publish(self, subject: str, data: bytes) -> None:
         """Hand over one message; `broker.unreachable` when too much is waiting for a lost broker."""
         try:
-            await self._client.publish(subject, data)
+            with _Cancellable():
+                await self._client.publish(subject, data)
         except nats.errors.Error as error:
             raise _unreachable() from error
 
     async def flush(self) -> None:
         """Return once the broker has all that was published; `broker.unreachable` after 10 s."""
         try:
-            await self._client.flush()
+            with _Cancellable():
+                await self._client.flush()
         except (nats.errors.Error, TimeoutError) as error:
             raise _unreachable() from error
 
@@ -137,10 +160,11 @@ class NatsLink:
 
         inbox = self._client.new_inbox()
         try:
-            subscription = await self._client.subscribe(inbox, cb=collect)
-            await self._client.publish(subject, data, reply=inbox)
-            await asyncio.sleep(window_s)
-            await subscription.unsubscribe()
+            with _Cancellable():
+                subscription = await self._client.subscribe(inbox, cb=collect)
+                await self._client.publish(subject, data, reply=inbox)
+                await asyncio.sleep(window_s)
+                await subscription.unsubscribe()
         except nats.errors.Error as error:
             raise _unreachable() from error
         return answers
@@ -148,7 +172,8 @@ class NatsLink:
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         """The one answer to a request; `broker.unreachable`."""
         try:
-            return (await self._client.request(subject, data, timeout=timeout_s)).data
+            with _Cancellable():
+                return (await self._client.request(subject, data, timeout=timeout_s)).data
         except (nats.errors.Error, TimeoutError) as error:
             raise _unreachable() from error
 
@@ -176,14 +201,16 @@ class NatsLink:
 
         for number in range(_AT_ONCE):
             self._running.add(asyncio.create_task(work(), name=f"answers {subject} {number}"))
-        await self._client.subscribe(subject, queue="hub", cb=accept)
-        await self._client.flush()
+        with _Cancellable():
+            await self._client.subscribe(subject, queue="hub", cb=accept)
+            await self._client.flush()
 
     async def _respond(self, message: Msg, handler: Handler) -> None:
         try:
             answer = await handler(message.data)
             if answer is not None:
-                await self._client.publish(message.reply, answer)
+                with _Cancellable():
+                    await self._client.publish(message.reply, answer)
         except nats.errors.Error as error:
             _LOG.warning("an answer on %s could not be sent: %s", message.subject, type(error).__name__)
 
@@ -201,11 +228,12 @@ class NatsLink:
         )
         manager = self._client.jsm()
         try:
-            try:
-                await manager.stream_info(spec.name)
-                await manager.update_stream(config)
-            except nats.js.errors.NotFoundError:
-                await manager.add_stream(config)
+            with _Cancellable():
+                try:
+                    await manager.stream_info(spec.name)
+                    await manager.update_stream(config)
+                except nats.js.errors.NotFoundError:
+                    await manager.add_stream(config)
         except (nats.errors.Error, nats.js.errors.Error) as error:
             raise _stream_error(spec.name, error) from error
 
@@ -218,9 +246,10 @@ class NatsLink:
             max_ack_pending=spec.max_unacknowledged,
         )
         try:
-            await self._client.jsm().add_consumer(spec.stream, config)
-            puller = Puller(self._client, spec)
-            await puller.open()
+            with _Cancellable():
+                await self._client.jsm().add_consumer(spec.stream, config)
+                puller = Puller(self._client, spec)
+                await puller.open()
         except (nats.errors.Error, nats.js.errors.Error) as error:
             raise _stream_error(spec.stream, error) from error
         return puller
@@ -249,8 +278,11 @@ class Puller:
 
     async def close(self) -> None:
         """Stop; what was pulled and not acknowledged is delivered again, here or elsewhere."""
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        try:
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+        except nats.errors.Error as error:
+            _LOG.info("the broker was gone before the subscription was ended: %s", type(error).__name__)
 
     async def batch(self, limit: int, wait_s: float) -> list[Pulled]:
         """Up to `limit` messages, as soon as there is one; empty after `wait_s`; `broker.stream` when it is gone."""
@@ -272,8 +304,9 @@ class Puller:
     async def acknowledge(self, messages: list[Pulled]) -> None:
         """Tell the broker that these are done."""
         try:
-            for message in messages:
-                await self._client.publish(message.receipt, b"+ACK")
+            with _Cancellable():
+                for message in messages:
+                    await self._client.publish(message.receipt, b"+ACK")
         except nats.errors.Error as error:
             raise _unreachable() from error
 
@@ -281,7 +314,8 @@ class Puller:
         if self._open > 0 and time.monotonic() < self._expires:
             return
         request = json.dumps({"batch": limit, "expires": int(_PULL_S * 1e9)}).encode()
-        await self._client.publish(self._subject, request, reply=self._inbox)
+        with _Cancellable():
+            await self._client.publish(self._subject, request, reply=self._inbox)
         self._open, self._expires = limit, time.monotonic() + _PULL_S + 0.5
 
     def _take(self, message: Msg) -> list[Pulled]:

@@ -14,13 +14,15 @@ from shared.wire.up import Envelope, decode_envelope
 
 
 class Ledger:
-    """Commits strictly in sequence, as the hub does; `log` are the numbers committed, in order."""
+    """Commits strictly in sequence, as the hub does. In order: `received` is all that came, copies too, `committed`
+    what counted, and `log` its numbers."""
 
     def __init__(self) -> None:
         self.epoch = ""
         self.watermark = 0
         self.log: list[tuple[int, int]] = []
         self.received: list[Envelope] = []
+        self.committed: list[Envelope] = []
 
     def take(self, data: bytes) -> Watermark:
         envelope = decode_envelope(data)
@@ -32,6 +34,7 @@ class Ledger:
         if envelope.first_seq <= self.watermark + 1 <= envelope.seq:
             self.watermark = envelope.seq
             self.log.append((envelope.first_seq, envelope.seq))
+            self.committed.append(envelope)
         return Watermark(epoch=self.epoch, seq=self.watermark)
 
 

@@ -190,7 +190,8 @@ class Rig:
             yield runtime
         finally:
             task.cancel()
-            await asyncio.wait([task], timeout=DEADLINE_S)
+            _done, late = await asyncio.wait([task], timeout=DEADLINE_S)
+            assert not late, "messaging does not end"
 
     def client(self, port: int, identity: Identity, client_id: str | None = None) -> DeviceClient:
         """A device's MQTT client that trusts this hub."""

@@ -68,3 +68,42 @@ async def test_a_wrong_password_is_a_clear_error(rig: Rig) -> None:
         with pytest.raises(Unavailable) as raised:
             await NatsLink.open(runtime.broker_url, HUB_USER, "wrong", "test", timeout_s=0.5)
         assert raised.value.code == "broker.unreachable"
+
+
+async def test_a_cancellation_that_comes_together_with_an_answer_is_not_lost(rig: Rig) -> None:
+    """The moment is hit by chance, so it is tried at many; what misses a cancellation asks for ever."""
+
+    async def for_ever(link: NatsLink) -> None:
+        while True:
+            await link.ask("test.echo", b"x", 15)
+            await link.flush()
+
+    async def echo(data: bytes) -> bytes:
+        return data
+
+    async with linked(rig) as link, asyncio.timeout(60):
+        await link.serve("test.echo", echo, patience_s=15)
+        for moment in range(400):
+            asking = asyncio.create_task(for_ever(link))
+            for _ in range(moment % 80):
+                await asyncio.sleep(0)
+            asking.cancel()
+            _done, late = await asyncio.wait([asking], timeout=15)
+            assert not late, moment
+
+
+async def test_a_link_that_is_cancelled_while_it_opens_leaves_no_connection(rig: Rig) -> None:
+    async with rig.running() as runtime, asyncio.timeout(60):
+        password = BrokerSecrets.create_or_load(rig.directory / "nats").hub_password
+        tasks = asyncio.all_tasks()
+        for moment in range(60):
+            opening = asyncio.create_task(NatsLink.open(runtime.broker_url, HUB_USER, password, "test"))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                await opening.result().close()
+        if left := asyncio.all_tasks() - tasks:
+            _done, late = await asyncio.wait(left, timeout=15)
+            assert not late
