@@ -20,7 +20,8 @@ from shared.sandbox.wish import Confinement, Shortfall
 
 __all__ = ["confine"]
 
-_PR_SET_DEATH_SIGNAL, _PR_SET_KEEP_CAPABILITIES, _PR_DROP_BOUNDING, _PR_SET_NO_NEW_PRIVILEGES = 1, 8, 24, 38
+_PR_SET_DEATH_SIGNAL, _PR_SET_DUMPABLE = 1, 4
+_PR_SET_KEEP_CAPABILITIES, _PR_DROP_BOUNDING, _PR_SET_NO_NEW_PRIVILEGES = 8, 24, 38
 _CAP_DAC_READ_SEARCH, _LAST_CAPABILITY = 2, 63
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/etc", "/proc", "/sys/devices/system", "/opt", "/nix/store")
@@ -40,11 +41,11 @@ def confine(wish: Confinement) -> list[Shortfall]:
         return True
 
     os.umask(0o077)
-    step("parent", _die_with_parent)
     step("limits", lambda: _limit(wish))
     if os.geteuid() == 0:
         step("user", lambda: _change_user(wish))
     step("privileges", _give_up_privileges)
+    step("parent", _die_with_parent)  # only now: a change of account would undo it
     step("files", lambda: landlock.restrict(_readable(wish), [Path(path) for path in (*wish.write, "/proc/self")]))
     if not step("system calls", lambda: system_calls.install(network=wish.network)) and not wish.network:
         step("network", _leave_network)
@@ -52,6 +53,7 @@ def confine(wish: Confinement) -> list[Shortfall]:
 
 
 def _die_with_parent() -> None:
+    kernel.prctl(_PR_SET_DUMPABLE, 1)  # its own entries in /proc are its own again; core dumps are limited to nothing
     kernel.prctl(_PR_SET_DEATH_SIGNAL, int(signal.SIGKILL))
 
 

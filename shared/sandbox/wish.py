@@ -1,4 +1,4 @@
-"""What a parent asks of a child's confinement and what it hears back. Imports nothing that the daemon should not carry."""
+"""What a parent asks of a child's confinement and what it hears back. Imports nothing heavy: the daemon carries it."""
 
 from __future__ import annotations
 
