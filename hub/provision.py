@@ -47,6 +47,7 @@ def provision(settings: HubSettings, clock: Clock | None = None) -> Provisioned:
         leaves = Pki.create_or_load(settings, clock.now()).ensure_leaves(clock.now())
         db = Database(settings.database)
         try:
+            db.check()
             migrate(db)
             token_path = _first_admin(settings, db, clock)
         finally:

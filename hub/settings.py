@@ -92,7 +92,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `host` is the address to listen on; the default serves this machine only. `public_url` is how devices and people
     reach the hub (default: made from host and port); `mqtt_host` is how devices reach the broker (default: the same
-    host). `database_url` is an SQLAlchemy URL (default: SQLite in the data folder).
+    host). `database_url` is `sqlite:///…` or `postgresql://…` (default: SQLite in the data folder).
     """
 
     data_dir: Annotated[str, Meta(min_length=1, max_length=4096)]

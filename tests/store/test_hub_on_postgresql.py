@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hub.provision import provision
 from hub.settings import HubSettings
+from shared.errors import Unavailable
 from shared.wire.down import decode_desired
 from tests.databases import Backend
 from tests.registry_kit import Flow, released_hub
@@ -44,6 +47,13 @@ def test_a_name_that_the_database_cannot_hold_is_nobodys(flow: Flow, path: str) 
 def test_text_that_a_database_cannot_hold_is_refused(flow: Flow) -> None:
     answer = flow.admin.post("/v1/models", json={"name": "words", "description": "a\0b"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "request.invalid")
+
+
+def test_a_hub_whose_database_is_away_says_so_at_its_start(tmp_path: Path) -> None:
+    settings = HubSettings(data_dir=str(tmp_path), database_url="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable) as caught:
+        provision(settings)
+    assert caught.value.code == "database.unavailable"
 
 
 def test_the_data_folder_holds_no_database(flow: Flow) -> None:
