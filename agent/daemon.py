@@ -123,7 +123,14 @@ class Daemon:
         )
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
-            paths, profile, cast(Host, self._host), self._outbox.post, clock, settings.ota, random=random
+            paths,
+            profile,
+            cast(Host, self._host),
+            self._outbox.post,
+            clock,
+            settings.ota,
+            random=random,
+            keep=self._outbox.put,
         )
         self._supervisor = Supervisor(self._outbox.post, clock, random)
         self._serving = asyncio.Event()

@@ -1,8 +1,8 @@
 """One model's installation on this device: its journal in memory and on disk, its slots, and what the hub is told.
 
 Rules: the journal on disk is written before the one in memory changes, and before anything is done about it. A
-journal that cannot be written stops the installation where it is, with waits, never the serving. A message that
-cannot be queued is kept for the next start; it never stops an installation.
+journal that cannot be written stops the installation where it is, with waits, never the serving. How it
+ended counts as reported only when the message is on the disk; else it is reported again at the next start.
 """
 
 from __future__ import annotations
@@ -100,12 +100,18 @@ class Installation:
         record = self.active_record()
         return record.version if record is not None else None
 
-    def report(self) -> bool:
-        """Tell the hub about the last transition; whether the message was queued."""
+    def report(self) -> None:
+        """Tell the hub about the last transition, if an assignment led to it."""
         message = self.journal.report(self.active_version())
         if message is not None:
-            return self.context.queue(message)
-        return self.state not in REST or not self.journal.reason_code or self.context.queue(self._plain_event())
+            self.context.queue(message)
+
+    async def _report_end(self) -> bool:
+        """Tell the hub how it ended; whether that is on the disk, so that a power cut cannot take it."""
+        message = self.journal.report(self.active_version())
+        if message is not None:
+            return await self.context.deliver(message)
+        return not self.journal.reason_code or await self.context.deliver(self._plain_event())
 
     def tell(self, code: str, message: str) -> bool:
         """Queue an event for people; whether it was queued."""
@@ -120,7 +126,7 @@ class Installation:
         await in_thread(self._tidy)
         if self.journal.assignment is not None and not self.journal.reported:
             await in_thread(history.append, self.paths.root / "history.json", self._entry())
-        if not self.journal.reported and self.report():
+        if not self.journal.reported and await self._report_end():
             await self.amend(reported=True)
 
     def previous(self) -> str | None:

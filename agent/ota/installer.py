@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -84,7 +84,13 @@ class Installer:
         random: Callable[[], float] = random.random,
         observe: Callable[[Journal], None] = _nothing,
     ) -> None:
-        """`report`: queues a message for the hub. The keyword arguments are seams; the defaults are the real thing."""
+        keep: Callable[[Message], Awaitable[object]] | None = None,
+        """`report`: queues a message for the hub; `keep`: does so and returns when it is on the disk (without it,
+        what is queued counts as kept). The other keyword arguments are seams; the defaults are the real thing."""
+
+        async def queue(message: Message) -> None:
+            report(message)
+
         self._paths = paths
         self._context = Context(
             paths=paths,
@@ -95,6 +101,7 @@ class Installer:
             open_worker=open_worker or (lambda: WorkerSession(paths, settings)),
             report=report,
             clock=clock,
+            keep=keep or queue,
             random=random,
             free_bytes=free_bytes,
             observe=observe,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -23,6 +23,7 @@ __all__ = ["Context", "Host", "Message", "Probe", "Served", "Worker"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger("agent.ota")
+_KEEP_S = 10.0
 Message: TypeAlias = InstallReport | Event
 """What goes to the hub through the outbox."""
 
@@ -90,7 +91,8 @@ class Context:
     """Everything that an installation works with.
 
     busy: held by the one model that is in a costly state. observe: told after every durable write of a journal.
-    random: numbers in [0, 1). free_bytes: what the file system of a folder has left.
+    random: numbers in [0, 1). free_bytes: what the file system of a folder has left. report: queues a message.
+    keep: returns when a message is on the disk.
     """
 
     paths: AgentPaths
@@ -100,6 +102,7 @@ class Context:
     probe: Probe
     open_worker: Callable[[], Worker]
     report: Callable[[Message], None]
+    keep: Callable[[Message], Awaitable[object]]
     clock: Clock
     random: Callable[[], float]
     free_bytes: Callable[[Path], int]
@@ -112,5 +115,15 @@ class Context:
             self.report(message)
         except SkerryError as error:
             _LOG.error("a message to the hub could not be queued: %s", error)
+            return False
+        return True
+
+    async def deliver(self, message: Message) -> bool:
+        """Hand a message to the outbox and wait, within bounds, until it is on the disk; whether it is."""
+        try:
+            async with asyncio.timeout(_KEEP_S):
+                await asyncio.shield(asyncio.ensure_future(self.keep(message)))
+        except (SkerryError, TimeoutError) as error:
+            _LOG.error("a message to the hub is not on the disk yet: %r", error)
             return False
         return True

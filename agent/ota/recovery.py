@@ -34,8 +34,20 @@ async def recover(install: Installation) -> None:
         await _note(install, target)
         if install.state is not State.COMMITTED:
             install.report()
-    if install.state is not State.ROLLING_BACK:
+    if install.state is State.ROLLING_BACK:
+        await _serve_way_back(install)
+    else:
         await _serve_active(install)
+
+
+async def _serve_way_back(install: Installation) -> None:
+    """Serve at once what the way back leads to; the driver then takes that way to its end, failures included."""
+    for slot in candidates(install, install.journal.slot):
+        try:
+            await serve(install, slot)
+            return
+        except SkerryError as error:
+            _LOG.error("%s: slot %s cannot serve: %s", install.model, slot, error)
 
 
 async def mark_stable(install: Installation) -> None:
