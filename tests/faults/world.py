@@ -1,0 +1,202 @@
+"""Worlds for the scenarios: a hub with a real repository or a real enrolment, a state folder before the operation, and
+the facts that the agent's lives are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agent.identity.enrol import Wish, enrol
+from agent.link.desired import DesiredStore
+from agent.ota import sealed
+from agent.ota.floor import Floor
+from agent.paths import AgentPaths
+from shared.join import encode_join
+from shared.runtime.model import LoadedModel
+from shared.wire.down import DesiredState, encode
+from tests.agent_identity.tiny_hub import TinyHub
+from tests.faults.facts import Expected, Facts, save_facts
+from tests.faults.life import living
+from tests.models import load_digits, unpacked_digits
+from tests.ota.conftest import bundle
+from tests.ota.hub_sim import DEVICE, Fault, HubSim
+from tests.trust_kit import TrustKit
+
+__all__ = ["World", "open_world"]
+
+_IMAGES = 4
+_HALF = 20_000
+
+
+@dataclass(frozen=True)
+class World:
+    """A scenario, ready: `prepared` is the state folder before the operation. `before_life` is called before each."""
+
+    scenario: str
+    facts: Facts
+    facts_file: Path
+    prepared: Path
+    hub: HubSim | None = None
+    before_life: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def open_world(scenario: str, directory: Path) -> Iterator[World]:
+    """A world in the new folder `directory`, with its hub running."""
+    directory.mkdir(parents=True)
+    with ExitStack() as stack:
+        yield _MAKERS[scenario](scenario, directory, stack)
+
+
+def _world(scenario: str, directory: Path, facts: Facts, **more: object) -> World:
+    save_facts(directory / "facts.json", facts)
+    return World(scenario, facts, directory / "facts.json", directory / "prepared", **more)  # type: ignore[arg-type]
+
+
+def _hub(directory: Path, stack: ExitStack) -> HubSim:
+    kit = TrustKit(directory / "kit")
+    stack.callback(kit.close)
+    kit.create_model("digits")
+    for version in (1, 2):
+        kit.approve("digits", version, bundle(version))
+    return stack.enter_context(HubSim(kit, directory / "hub").serve())
+
+
+def _expected(directory: Path) -> Iterator[Expected]:
+    for version in (1, 2):
+        folder = directory / f"version-{version}"
+        model = LoadedModel.load(folder, unpacked_digits(folder, version), 1)
+        try:
+            outputs = model.predict(_images())
+        finally:
+            model.close()
+        yield Expected(version=version, outputs=outputs.tolist())
+
+
+def _images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return load_digits().test_x[:_IMAGES]
+
+
+def _document(hub: HubSim, version: int, counter: int) -> bytes:
+    envelope = hub.kit.assignment(DEVICE, "digits", version, counter=counter, bake_s=0)
+    return encode(DesiredState(device_id=DEVICE, revision=counter, assignments=[envelope]))
+
+
+def _facts(hub: HubSim, directory: Path, version: int, *, served: bool) -> Facts:
+    return Facts(
+        device_id=DEVICE,
+        desired=_document(hub, version, version),
+        counter=version,
+        version=version,
+        served=served,
+        inputs=_images().tolist(),
+        expected=list(_expected(directory)),
+    )
+
+
+async def _install(facts: Facts, root: Path) -> None:
+    async with living(facts, root, warm=True) as life:
+        await life.offer()
+        await life.rest()
+
+
+def _installing(scenario: str, directory: Path, stack: ExitStack) -> World:
+    """Version 2 over a committed version 1; `resumed-install` loses its connection in the middle of the download."""
+    hub = _hub(directory, stack)
+    hub.enrol(AgentPaths(directory / "prepared"))
+    first = _facts(hub, directory, 1, served=False)
+    asyncio.run(_install(first, directory / "prepared"))
+    if scenario == "resumed-install":
+        hub.faults = [Fault(drop_after=_HALF)]
+    facts = _with_documents(hub, first, 2)
+    if scenario == "rollback":
+        asyncio.run(_install(facts, directory / "prepared"))
+    return _world(scenario, directory, facts, hub=hub)
+
+
+def _with_documents(hub: HubSim, first: Facts, version: int) -> Facts:
+    return Facts(
+        device_id=DEVICE,
+        desired=_document(hub, version, version),
+        counter=version,
+        version=version,
+        inputs=first.inputs,
+        expected=first.expected,
+    )
+
+
+def _first(scenario: str, directory: Path, stack: ExitStack) -> World:
+    hub = _hub(directory, stack)
+    hub.enrol(AgentPaths(directory / "prepared"))
+    return _world(scenario, directory, _facts(hub, directory, 1, served=False), hub=hub)
+
+
+def _identity(scenario: str, directory: Path, stack: ExitStack) -> World:
+    """A hub that enrols; a token works again for whoever asks, as the real hub does for the same key."""
+    (directory / "tls").mkdir()
+    hub = TinyHub(directory / "tls")
+    stack.callback(hub.close)
+    (directory / "prepared").mkdir()
+    if scenario == "renew":
+        enrol(AgentPaths(directory / "prepared"), hub.join(), Wish(profile="x86-gateway", device_id=DEVICE))
+    facts = Facts(device_id=DEVICE, join=encode_join(hub.join()))
+    return _world(scenario, directory, facts, before_life=lambda: hub.tokens.add("ske_good"))
+
+
+def _metadata(scenario: str, directory: Path, stack: ExitStack) -> World:
+    """The device knows version 1; meanwhile the online key was rotated (a new root) and version 2 released."""
+    kit = TrustKit(directory / "kit")
+    stack.callback(kit.close)
+    kit.create_model("digits")
+    kit.approve("digits", 1, bundle(1))
+    hub = stack.enter_context(HubSim(kit, directory / "hub").serve())
+    paths = AgentPaths(directory / "prepared")
+    hub.enrol(paths)
+    asyncio.run(_install(_facts_of_one(hub, directory), paths.root))
+    kit.approve("digits", 2, bundle(2))
+    floor = sealed.load(paths.tuf / "rollback.floor", Floor, limit=1 << 20)
+    return _world(scenario, directory, Facts(device_id=DEVICE, counter=floor.timestamp), hub=hub)
+
+
+def _facts_of_one(hub: HubSim, directory: Path) -> Facts:
+    expected = [found for found in _expected(directory) if found.version == 1]
+    return Facts(
+        device_id=DEVICE,
+        desired=_document(hub, 1, 1),
+        counter=1,
+        version=1,
+        served=False,
+        inputs=_images().tolist(),
+        expected=expected,
+    )
+
+
+def _outbox(scenario: str, directory: Path, stack: ExitStack) -> World:
+    (directory / "prepared").mkdir()
+    return _world(scenario, directory, Facts(device_id=DEVICE))
+
+
+def _desired(scenario: str, directory: Path, stack: ExitStack) -> World:
+    (directory / "prepared").mkdir()
+    documents = [encode(DesiredState(device_id=DEVICE, revision=number, assignments=[])) for number in (1, 2, 3, 4)]
+    DesiredStore(directory / "prepared" / "desired.msgpack", DEVICE).accept(documents[0])
+    return _world(scenario, directory, Facts(device_id=DEVICE, documents=documents))
+
+
+_MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
+    "install": _installing,
+    "resumed-install": _installing,
+    "rollback": _installing,
+    "first-install": _first,
+    "enrol": _identity,
+    "renew": _identity,
+    "metadata": _metadata,
+    "outbox": _outbox,
+    "desired": _desired,
+}
