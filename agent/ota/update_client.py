@@ -17,10 +17,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from securesystemslib.signer import Key
 from tuf.api.exceptions import (
     BadVersionNumberError,
     EqualVersionNumberError,
@@ -29,7 +30,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
@@ -192,7 +193,10 @@ class UpdateClient:
                 data = self._source.get(f"{version}.{Root.type}.json", limits.MAX_ROOT_BYTES)
             except NotFound:
                 break
+            before = self._set.root
             _verified(partial(self._set.update_root, _strict(data)))
+            for root in (before, self._set.root):
+                _check_distinct(root, Root.type, data)
             self._store.write(Root.type, data)
         check(Root.type, self._set.root.version, self._floor.root)
         self._raise_floor(root=self._set.root.version)
@@ -203,6 +207,7 @@ class UpdateClient:
         unchanged = False
         try:
             _verified(lambda: self._set.update_timestamp(_strict(data)))
+            _check_distinct(self._set.root, Timestamp.type, data)
         except EqualVersionNumberError:
             unchanged = True
         version, snapshot = self._set.timestamp.version, self._set.timestamp.snapshot_meta.version
@@ -217,6 +222,7 @@ class UpdateClient:
             meta = self._set.timestamp.snapshot_meta
             data = self._get_metadata(Snapshot.type, meta.version, meta.length or limits.MAX_SNAPSHOT_BYTES)
             _verified(lambda: self._set.update_snapshot(_strict(data)))
+            _check_distinct(self._set.root, Snapshot.type, data)
             self._check_meta()
             self._store.write(Snapshot.type, data)
         self._check_meta()
@@ -237,16 +243,22 @@ class UpdateClient:
         try:
             local = self._store.read(role)
             if local is not None:
-                return _verified(lambda: self._set.update_delegated_targets(_strict(local), role, parent))
+                return self._take_targets(role, parent, local)
         except Untrusted:
             pass  # An older or damaged copy: the newest is fetched, and refused if that is not right either.
         meta = self._set.snapshot.meta.get(f"{role}.json")
         if meta is None:
             raise Untrusted("trust.refused", f"The role {role!r:.80} is delegated to but not in the snapshot.")
         data = self._get_metadata(role, meta.version, meta.length or limits.MAX_TARGETS_BYTES)
-        loaded = _verified(lambda: self._set.update_delegated_targets(_strict(data), role, parent))
+        loaded = self._take_targets(role, parent, data)
         self._store.write(role, data)
         return loaded
+
+    def _take_targets(self, role: str, parent: str, data: bytes) -> Targets:
+        delegator = self._set[parent]
+        if isinstance(delegator, Root | Targets):
+            _check_distinct(delegator, role, data)
+        return _verified(lambda: self._set.update_delegated_targets(_strict(data), role, parent))
 
     def _get_metadata(self, role: str, version: int, limit: int) -> bytes:
         name = quote(role, "")
@@ -286,7 +298,29 @@ def trust_root(directory: Path, data: bytes) -> None:
 
 
 def _load_root(data: bytes) -> TrustedMetadataSet:
-    return _verified(partial(TrustedMetadataSet, _strict(data), EnvelopeType.METADATA))
+    trusted = _verified(partial(TrustedMetadataSet, _strict(data), EnvelopeType.METADATA))
+    _check_distinct(trusted.root, Root.type, data)
+    return trusted
+
+
+def _check_distinct(delegator: Root | Targets, role: str, data: bytes) -> None:
+    """A threshold counts keys, not their names: one key under several key ids is one; error `trust.unsigned`."""
+
+    def count() -> None:
+        appointed = [delegator.get_key(keyid) for keyid in delegator.get_delegated_role(role).keyids]
+        if len({_value(key) for key in appointed}) == len(appointed):
+            return
+        metadata: Metadata[Any] = Metadata.from_bytes(_strict(data))
+        result = delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        signed = len({_value(key) for key in result.signed.values()})
+        if signed < result.threshold:
+            raise UnsignedMetadataError(f"{role} was signed by {signed} different keys of {result.threshold}")
+
+    _verified(count)
+
+
+def _value(key: Key) -> str:
+    return "".join(str(key.keyval.get("public", key.keyid)).split()).lower()
 
 
 def _verified(step: Callable[[], T]) -> T:
