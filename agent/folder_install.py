@@ -143,7 +143,7 @@ async def _install_here(paths: AgentPaths, folder: str) -> tuple[Offers, list[Ma
         clock=clock,
     )
     await outbox.start()
-    installer = Installer(paths, profile, cast(Host, host), outbox.post, clock, settings.ota)
+    installer = Installer(paths, profile, cast(Host, host), outbox.post, clock, settings.ota, keep=outbox.put)
     try:
         await installer.recover()
         return await _run(installer.run, lambda: _offered(installer, folder), lambda: _statuses(installer))

@@ -69,6 +69,7 @@ class KitRegistry:
     def __init__(self) -> None:
         self.gated: dict[tuple[str, int], KitVersion] = {}
         self.approvals: list[tuple[str, int]] = []
+        self.revoked: list[tuple[str, int]] = []
 
     def require_gated(self, model: str, version: int) -> KitVersion:
         try:
@@ -78,6 +79,10 @@ class KitRegistry:
 
     def mark_approved(self, connection: Connection, model: str, version: int, actor: str) -> None:
         self.approvals.append((model, version))
+
+    def mark_revoked(self, connection: Connection, model: str, version: int, actor: str) -> None:
+        self.revoked.append((model, version))
+        self.gated.pop((model, version), None)
 
 
 class KitAssignments:
@@ -239,6 +244,12 @@ class TrustKit:
         for signer in self.reviewers[model][:signatures]:
             staged = self.sign(staged, signer)
         return digest
+
+    def revoke(self, model: str, version: int, *, signatures: int = 2) -> Outcome:
+        """Take back an approval, signed by that many reviewers."""
+        role = f"model-{model}"
+        data = metadata.build_revocation(self.current(role), model, version, expires_s=self.year_s)
+        return self.propose(role, data, self.reviewers[model][:signatures])
 
     def assignment(
         self,

@@ -19,6 +19,7 @@ from hub.api.auth import HubDep, RequireEither, require
 from hub.api.words import NO_NUL
 from hub.trust.names import parse_role, role_model, split_target_file
 from hub.trust.staging import Outcome
+from hub.wiring import Hub
 from shared.errors import NotFound
 from shared.limits import MIB
 
@@ -151,6 +152,13 @@ def _outcome(outcome: Outcome) -> OutcomeAnswer:
     )
 
 
+def _told(hub: Hub, outcome: Outcome) -> OutcomeAnswer:
+    """The answer; what was published may have changed what devices should have."""
+    if outcome.published:
+        hub.publications.wake()
+    return _outcome(outcome)
+
+
 def _scoped(principal: Principal, role: str, *, change: bool) -> str:
     """The role's name, if the caller may see or change it: root and targets are for the administrators of trust."""
     name = parse_role(role)
@@ -225,7 +233,7 @@ def propose(hub: HubDep, role: str, body: Proposal, principal: Stager) -> Outcom
     name = _scoped(principal, role, change=True)
     context = {"note": body.note} if body.note else {}
     data, files = body.metadata.encode(), _encoded(body.files)
-    return _outcome(hub.trust.propose(name, data, principal.name, files=files, context=context))
+    return _told(hub, hub.trust.propose(name, data, principal.name, files=files, context=context))
 
 
 @router.delete("/v1/trust/staged/{role}", status_code=204)
@@ -238,7 +246,7 @@ def withdraw(hub: HubDep, role: str, principal: Stager) -> None:
 def add_signature(hub: HubDep, role: str, body: SignatureBody, principal: Signing) -> OutcomeAnswer:
     """Count a signature; the one that completes the threshold publishes."""
     name = _scoped(principal, role, change=False)
-    return _outcome(hub.trust.add_signature(name, body.version, body.key_id, body.signature, principal.name))
+    return _told(hub, hub.trust.add_signature(name, body.version, body.key_id, body.signature, principal.name))
 
 
 @router.post("/v1/models/{model}/versions/{version}/release")

@@ -23,7 +23,7 @@ from hub.trust import metadata
 from hub.trust.difference import check_only_adds
 from hub.trust.names import role_of, target_path
 from shared.bundle.archive import unpack_bundle
-from shared.errors import NotFound, Untrusted
+from shared.errors import Conflict, NotFound, Untrusted
 
 __all__ = ["Review", "approve", "review"]
 
@@ -57,9 +57,11 @@ def review(session: Session, model: str, version: int, key: Path, *, check_bundl
     item = session.client.get(version_path(model, version))
     view = open_view(session)
     check_may_sign(role, key, [view.targets])
+    published = view.role(role)
+    if published is not None and target_path(model, version) in metadata.parse(published, Targets).signed.targets:
+        raise Conflict("release.approved", f"{model} version {version} is approved already.")
     staged = _staged(session, role, model, version)
     data: bytes = staged["metadata"].encode()
-    published = view.role(role)
     bundle = (item["bundle_sha256"], item["bundle_bytes"])
     check_next(role, published, data, staged["version"], session.now())
     check_only_adds(published, data, model, version, bundle, session.now())

@@ -17,6 +17,7 @@ from hub.cli import (
     models,
     profiles,
     registering,
+    revoke,
     sign,
     status,
     tokens,
@@ -28,7 +29,7 @@ __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
 GROUPS = (devices, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
-EXTENSIONS = (enrolment, model_create, registering, sign)
+EXTENSIONS = (enrolment, model_create, registering, revoke, sign)
 """Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(

@@ -11,6 +11,8 @@ from hub.cli.text import ago
 
 __all__ = ["said", "say_all", "staged_table"]
 
+_NOT_SHOWN = ("bundle_sha256", "revokes")
+
 
 def said(answer: dict[str, Any]) -> str:
     """One sentence on what became of a proposal or a signature."""
@@ -22,7 +24,8 @@ def said(answer: dict[str, Any]) -> str:
         how = f"`skerry trust sign {answer['role']} --key NAME.key`"
         model = answer["context"].get("model")
         if model is not None:
-            how = f"`skerry versions sign {model} {answer['context']['version']} --key NAME.key`"
+            verb = "revoke" if answer["context"].get("revokes") else "sign"
+            how = f"`skerry versions {verb} {model} {answer['context']['version']} --key NAME.key`"
         return f"{name} waits for {missing} more signature{'s' if missing > 1 else ''}: {how}"
     return f"{name} has its signatures and waits for another change. {answer['waiting_for']}"
 
@@ -40,7 +43,7 @@ def staged_table(session: Session, staged: Sequence[dict[str, Any]]) -> object:
             item["role"],
             item["version"],
             item["missing"],
-            ", ".join(f"{key} {value}" for key, value in item["context"].items() if key != "bundle_sha256"),
+            ", ".join(f"{key} {value}" for key, value in item["context"].items() if key not in _NOT_SHOWN),
             item["staged_by"],
             ago(item["staged_s"], session.now()),
         )

@@ -1,12 +1,12 @@
-"""The registry's word to those who sign: which version may be released, and that one has been approved.
+"""The registry's word to those who sign: which version may be released, and that one has been approved or revoked.
 
-Approval is not a click: it is noted when a release with enough signatures is published, in that transaction.
+Neither is a click: it is noted when metadata with enough signatures is published, in that transaction.
 """
 
 from __future__ import annotations
 
 from hub.audit.log import AuditLog
-from hub.store import registry
+from hub.store import assignments, registry
 from hub.store.database import Connection, Database
 from hub.store.registry import Status, VersionRow
 from shared.clock import Clock
@@ -51,3 +51,14 @@ class ReleaseGuard:
             registry.set_status(connection, row, Status.APPROVED, self._clock.now())
             detail = {"bundle_sha256": row.bundle_sha256}
             self._audit.append(connection, actor, "version.approve", f"{model}/{version}", detail)
+
+    def mark_revoked(self, connection: Connection, model: str, version: int, actor: str) -> None:
+        """Note within the caller's transaction that the approval was taken back: it is never deployed again.
+
+        Devices that do not serve it yet lose the assignment; those that do keep it until they get another.
+        """
+        row = registry.get_version(connection, model, version)
+        registry.set_status(connection, row, Status.WITHDRAWN, self._clock.now())
+        taken_back = assignments.withdraw_pending(connection, assignments.of_version(model, version))
+        detail = {"bundle_sha256": row.bundle_sha256, "assignments_taken_back": taken_back}
+        self._audit.append(connection, actor, "version.revoke", f"{model}/{version}", detail)

@@ -1,7 +1,7 @@
-"""What a signature would change, in words; and the proof that a release adds one bundle and nothing else. Pure.
+"""What a signature would change, in words; and the proof that a release changes one bundle and nothing else. Pure.
 
 `changes` walks both versions of the signed part completely, so nothing can hide in a field that it does not know.
-`check_only_adds` builds the release itself from what is published and compares bytes.
+`check_only_adds` and `check_only_removes` build the release themselves from what is published and compare bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tuf.api.metadata import Targets
 from hub.trust import metadata
 from shared.errors import Untrusted
 
-__all__ = ["changes", "check_only_adds"]
+__all__ = ["changes", "check_only_adds", "check_only_removes"]
 
 MIN_RELEASE_LIFETIME_S = 86_400
 MAX_RELEASE_LIFETIME_S = 2 * 365 * 86_400
@@ -97,14 +97,33 @@ def check_only_adds(
     """
     expires_s = metadata.expiry_s(metadata.parse(staged, Targets).signed)
     expected = metadata.build_release(published, model, version, *bundle, expires_s=expires_s)
+    _check_exactly(staged, expected, f"version {version} of {model}")
+    _check_lifetime(expires_s, now_s)
+
+
+def check_only_removes(published: bytes, staged: bytes, model: str, version: int, now_s: float) -> None:
+    """Return if `staged` is `published` without this one version, and lives sanely long.
+
+    Errors: `sign.unexpected_content`, `sign.odd_expiry`, `release.not_approved`.
+    """
+    expires_s = metadata.expiry_s(metadata.parse(staged, Targets).signed)
+    expected = metadata.build_revocation(published, model, version, expires_s=expires_s)
+    _check_exactly(staged, expected, f"the end of version {version} of {model}")
+    _check_lifetime(expires_s, now_s)
+
+
+def _check_exactly(staged: bytes, expected: bytes, what: str) -> None:
     if metadata.without_signatures(staged) != expected:
-        found = "; ".join(changes(expected, staged)[:5])
+        found = changes(expected, staged)
         raise Untrusted(
             "sign.unexpected_content",
-            f"What the hub wants signed is not just version {version} of {model}: {found}.",
+            f"What the hub wants signed is not just {what}: {'; '.join(found[:5])}.",
             hint="Do not sign. Withdraw it and look at who staged it: `skerry audit list`.",
-            detail={"differences": changes(expected, staged)[:50]},
+            detail={"differences": found[:50]},
         )
+
+
+def _check_lifetime(expires_s: float, now_s: float) -> None:
     if not now_s + MIN_RELEASE_LIFETIME_S <= expires_s <= now_s + MAX_RELEASE_LIFETIME_S:
         raise Untrusted(
             "sign.odd_expiry",

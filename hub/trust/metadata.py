@@ -39,6 +39,7 @@ __all__ = [
     "Quorum",
     "attach",
     "build_release",
+    "build_revocation",
     "build_root",
     "build_snapshot",
     "build_targets",
@@ -261,6 +262,16 @@ def build_release(
     approved[path] = TargetFile(bundle_bytes, {"sha256": bundle_sha256}, path)
     number = old.version + 1 if old else 1
     return _write(Targets(version=number, expires=_when(expires_s), targets=approved))
+
+
+def build_revocation(current: bytes, model: str, version: int, *, expires_s: float) -> bytes:
+    """The next version of a model's role: all that was approved before, but for this one; `release.not_approved`."""
+    old = parse(current, Targets).signed
+    path = target_path(model, version)
+    if path not in old.targets:
+        raise InvalidInput("release.not_approved", f"Version {version} of {model} is not approved.")
+    approved = {name: described for name, described in old.targets.items() if name != path}
+    return _write(Targets(version=old.version + 1, expires=_when(expires_s), targets=approved))
 
 
 def renew(current: bytes, *, expires_s: float) -> bytes:

@@ -24,6 +24,7 @@ __all__ = [
     "check_root",
     "check_targets",
     "new_versions",
+    "removed_versions",
 ]
 
 MAX_LIFETIME_S = 10 * 365 * 86_400
@@ -108,6 +109,13 @@ def new_versions(model: str, old: Mapping[str, TargetFile], new: Mapping[str, Ta
         if old.get(path) != described:
             found[version] = described
     return found
+
+
+def removed_versions(model: str, old: Mapping[str, TargetFile], new: Mapping[str, TargetFile]) -> list[int]:
+    """Versions that were approved and are no more."""
+    return sorted(
+        parse_version(path.removeprefix(f"{model}/").removesuffix(".bundle")) for path in old if path not in new
+    )
 
 
 def check_release(

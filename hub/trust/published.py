@@ -14,7 +14,7 @@ from hub.store.database import Connection
 from hub.trust import metadata
 from hub.trust.names import role_model
 from hub.trust.online_keys import OnlineKeys
-from hub.trust.proposals import check_release
+from hub.trust.proposals import check_release, removed_versions
 from hub.trust.publication import Publication, Publisher
 from hub.trust.registry import Audit, PendingAssignments, ReleaseRegistry
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, parse_assignment_keys
@@ -79,6 +79,11 @@ class PublishedRepository:
         old = self.release(connection, role)
         return check_release(model, old, new, partial(self.releasable, model))
 
+    def removed_versions(self, connection: Connection, role: str, new: Targets) -> list[int]:
+        """Versions whose approval a model's role would take back."""
+        model, old = role_model(role), self.release(connection, role)
+        return removed_versions(model, old.targets, new.targets) if model is not None and old is not None else []
+
     def assignment_key_ids(self, connection: Connection) -> Collection[str]:
         """Key ids that the published targets let sign assignments."""
         described = self.targets(connection).targets[ASSIGNMENT_KEYS_PATH]
@@ -95,8 +100,11 @@ class PublishedRepository:
             model = role_model(role)
             if model is None:
                 continue
-            for version in self.added_versions(connection, role, metadata.parse(overlay[role], Targets).signed):
+            new = metadata.parse(overlay[role], Targets).signed
+            for version in self.added_versions(connection, role, new):
                 self._registry.mark_approved(connection, model, version, actor)
+            for version in self.removed_versions(connection, role, new):
+                self._registry.mark_revoked(connection, model, version, actor)
         new_keys = Targets.type in publication.roles and self._changes_assignment_keys(
             connection, overlay[Targets.type]
         )

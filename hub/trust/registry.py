@@ -36,6 +36,10 @@ class ReleaseRegistry(Protocol):
         """The version's release is published with enough signatures, in the caller's transaction."""
         ...
 
+    def mark_revoked(self, connection: Connection, model: str, version: int, actor: str) -> None:
+        """The version's approval was taken back with enough signatures, in the caller's transaction."""
+        ...
+
 
 class PendingAssignments(Protocol):
     """Assignments that devices have not taken up (`hub.deployments.assignments.AssignmentService`)."""

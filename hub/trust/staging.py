@@ -168,7 +168,8 @@ class Staging:
             if metadata.without_signatures(row.data) != unsigned:
                 raise _busy(row)
         else:
-            row = StagedMetadata(name, proposed.signed.version, unsigned, dict(context or {}), now_s, actor)
+            about = {**(context or {}), **self._about(connection, name, proposed.signed)}
+            row = StagedMetadata(name, proposed.signed.version, unsigned, about, now_s, actor)
             store.put_staged(connection, row)
             store.add_files(connection, _described(files or {}), now_s)
             self._audit.append(connection, actor, "trust.staged", name, {"version": row.version, **row.context})
@@ -178,6 +179,14 @@ class Staging:
                 break
             outcome = self.sign(connection, name, row.version, signature, actor, now_s)
         return outcome
+
+    def _about(self, connection: Connection, role: str, signed: Root | Targets) -> dict[str, Any]:
+        """What a proposal is about, where that can be said in a word: the end of one version's approval."""
+        model = role_model(role)
+        if model is None or not isinstance(signed, Targets):
+            return {}
+        removed = self._published.removed_versions(connection, role, signed)
+        return {"model": model, "version": removed[0], "revokes": True} if len(removed) == 1 else {}
 
     def _check_content(
         self, connection: Connection, role: str, signed: Root | Targets, files: Mapping[str, bytes]
