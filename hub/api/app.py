@@ -16,6 +16,7 @@ from hub.api import (
     deployments,
     device_api,
     devices,
+    documentation,
     gates,
     health,
     models,
@@ -44,6 +45,7 @@ ROUTERS: tuple[ModuleType, ...] = (
     status,
     audit,
     trust,
+    documentation,
 )
 """Modules with a `router`. A part of the hub adds its own."""
 
@@ -52,6 +54,7 @@ PUBLIC = frozenset(
         ("GET", "/v1/health"),
         ("GET", "/v1/ca.pem"),
         ("GET", "/openapi.json"),
+        ("GET", "/docs"),
         ("POST", "/v1/device/enrol"),
     }
 )
@@ -64,7 +67,7 @@ def create_app(hub: Hub) -> FastAPI:
         title="Skerry hub",
         version=__version__,
         summary="Registry, releases, deployments and fleet of one hub.",
-        docs_url=None,
+        docs_url=None,  # `documentation` is ours: FastAPI's page loads its script from the Internet
         redoc_url=None,
     )
     app.state.hub = hub
