@@ -21,6 +21,7 @@ from agent.identity.store import Credentials, Identity
 from agent.link.connection import Connection, Receive
 from shared import limits
 from shared.errors import SkerryError, StorageFailure, Unauthorised, Unavailable, Untrusted
+from shared.tls import client_context
 
 __all__ = ["MqttConnector"]
 
@@ -49,22 +50,9 @@ class MqttConnector:
         return session
 
 
-class _Socket(ssl.SSLSocket):
-    """A socket that does not stay open when its handshake fails; paho leaves that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
 def _context(credentials: Credentials) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=str(credentials.hub_ca))
-        context.sslsocket_class = _Socket
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = client_context(credentials.hub_ca)
         context.load_cert_chain(credentials.certificate, credentials.key)
     except (ssl.SSLError, OSError) as error:
         raise StorageFailure("identity.damaged", f"Key or certificate cannot be used: {error}.") from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,13 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from shared.errors import Unavailable
+from shared.tls import client_context
 
-__all__ = ["MqttPublisher", "client_context"]
+__all__ = ["MqttPublisher"]
 
 _LOG = logging.getLogger(__name__)
 _MIN_BACKOFF_S, _MAX_BACKOFF_S = 1, 30
 _KEEPALIVE_S = 30
-
-
-class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails; paho drops it open."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def client_context(ca: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer to a server that `ca` vouches for, name checked."""
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslsocket_class = _ClosingSocket
-    return context
 
 
 class MqttPublisher:

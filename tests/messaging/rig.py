@@ -21,13 +21,13 @@ from hub.devices.authenticator import DeviceAuthenticator
 from hub.ingest.service import IngestService
 from hub.messaging.config import BrokerConfig
 from hub.messaging.ingest import IngestLoopSettings, MessageCommit
-from hub.messaging.mqtt import client_context
 from hub.messaging.runtime import MessagingRuntime, MessagingSettings
 from hub.pki.authority import Authority, Issued, key_pem, new_key
 from hub.store.connections import ConnectionStore
 from hub.store.database import Database
 from hub.store.schema import device_certificates, devices, metadata
 from shared.clock import SystemClock
+from shared.tls import client_context
 from shared.wire.down import DesiredState
 
 DEADLINE_S = 30.0
