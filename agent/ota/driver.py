@@ -27,11 +27,15 @@ _CONCLUDE = Backoff(base_s=0.5, cap_s=10.0, max_attempts=5)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A genuine, new assignment for this device; `refusal` says why it must not be installed nevertheless."""
+    """A genuine, new assignment for this device.
+
+    refusal: why it must not be installed nevertheless. folder: where a person brought it from; empty: from the hub.
+    """
 
     assignment: Assignment
     envelope: bytes
     refusal: ErrorBody | None = None
+    folder: str = ""
 
 
 class Driver:
@@ -42,7 +46,8 @@ class Driver:
         self._actions = Actions(install)
         self._newer: Accepted | None = None
         self._withdrawn = False
-        self._rollbacks: list[asyncio.Future[None]] = []
+        self._rollbacks: list[asyncio.Future[None]] = []  # asked for, not begun
+        self._returning: list[asyncio.Future[None]] = []  # begun, not ended
         self._wake = asyncio.Event()
         self._holds_busy = False
 
@@ -57,6 +62,8 @@ class Driver:
         journal = self.install.journal
         if journal.assignment is None:
             return hint.counter == journal.floor
+        if journal.folder and hint.counter < journal.assignment.counter:
+            return True  # The kept document is older than what a person brought since.
         return hint == journal.assignment or (self._newer is not None and hint == self._newer.assignment)
 
     async def settle_restarts(self) -> None:
@@ -72,7 +79,9 @@ class Driver:
         self._wake.set()
 
     def withdraw(self) -> None:
-        """The desired state names this model no more."""
+        """The desired state names this model no more. What a person brought is not the document's business."""
+        if self.install.journal.folder:
+            return
         if self.install.state not in REST and self.install.state is not State.ROLLING_BACK:
             self._withdrawn = True
             self._wake.set()
@@ -100,7 +109,7 @@ class Driver:
             while True:
                 await self._step()
         finally:
-            for done in self._rollbacks:
+            for done in (*self._rollbacks, *self._returning):
                 done.cancel()
             self._release_busy()
             await self._actions.close()
@@ -117,6 +126,8 @@ class Driver:
         if outcome.event is Event.ASSIGNED:
             await self._begin()
         else:
+            if outcome.event is Event.ROLLBACK_REQUESTED:
+                self._returning, self._rollbacks = self._rollbacks, []
             await install.advance(outcome.event, outcome.code, outcome.reason, **outcome.changes)
         if install.state not in (State.DOWNLOADING, State.VERIFYING):
             await self._actions.close()
@@ -134,7 +145,9 @@ class Driver:
         active = await in_thread(install.slots.active)
         self._actions.checked = accepted.refusal is None
         await install.change(
-            lambda now: now.assigned(accepted.assignment, accepted.envelope, active or "", accepted.refusal)
+            lambda now: now.assigned(
+                accepted.assignment, accepted.envelope, active or "", accepted.refusal, accepted.folder
+            )
         )
         install.report()
 
@@ -155,7 +168,7 @@ class Driver:
                 Event.ROLLBACK_REQUESTED,
                 "rollback.requested",
                 "A person at the device asked for the previous version.",
-                {"fallback": self.install.previous() or ""},
+                {"fallback": self.install.previous() or "", "slot": self.install.slots.active() or ""},
             )
         if self._newer is not None:
             if state in REST:
@@ -215,7 +228,7 @@ class Driver:
             return
         self._newer = None
         floor = max(self.install.journal.floor, newer.assignment.counter)
-        await self.install.amend(assignment=newer.assignment, envelope=newer.envelope, floor=floor)
+        await self.install.amend(assignment=newer.assignment, envelope=newer.envelope, folder=newer.folder, floor=floor)
         self.install.report()
 
     async def _conclude(self) -> None:
@@ -232,10 +245,12 @@ class Driver:
     def _answer_rollbacks(self) -> None:
         """Tell those who asked for a rollback how it ended, or that it cannot be any more."""
         state = self.install.state
-        if state is State.ROLLING_BACK or accepts(state, Event.ROLLBACK_REQUESTED):
+        if state is State.ROLLING_BACK:
             return
-        waiting, self._rollbacks = self._rollbacks, []
-        for done in waiting:
+        ended, self._returning = self._returning, []
+        if not accepts(state, Event.ROLLBACK_REQUESTED):
+            ended, self._rollbacks = [*ended, *self._rollbacks], []
+        for done in ended:
             if done.done():
                 continue
             if state is State.ROLLED_BACK:

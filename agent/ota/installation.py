@@ -29,6 +29,8 @@ __all__ = ["Installation"]
 
 _LOG = logging.getLogger("agent.ota")
 _WRITE_BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
+_NO_BLAME = frozenset({"install.superseded", "install.cancelled"})
+"""Reasons for giving an installation up that say nothing against the version."""
 
 
 class Installation:
@@ -123,6 +125,8 @@ class Installation:
         """Having come to rest: keep what is needed, remove the rest, note and report the end. May be repeated."""
         if self.state is State.COMMITTED and self.journal.slot:
             await in_thread(self.slots.prove, self.journal.slot, self.journal.floor)
+        elif self.state is State.ROLLED_BACK and self.journal.reason_code not in _NO_BLAME:
+            await in_thread(self._leave)
         await in_thread(self._tidy)
         if self.journal.assignment is not None and not self.journal.reported:
             await in_thread(history.append, self.paths.root / "history.json", self._entry())
@@ -130,10 +134,14 @@ class Installation:
             await self.amend(reported=True)
 
     def previous(self) -> str | None:
-        """The proven slot to return to from the active one."""
-        active = self.slots.active()
-        proven = [record.slot for record in self.slots.records() if record.proven and record.slot != active]
+        """The proven slot to return to from the active one; never one that the device was sent away from."""
+        active, records = self.slots.active(), self.slots.records()
+        proven = [found.slot for found in records if found.proven and not found.left and found.slot != active]
         return self.journal.fallback if self.journal.fallback in proven else next(iter(proven), None)
+
+    def _leave(self) -> None:
+        if self.journal.slot and self.journal.slot != self.slots.active():
+            self.slots.leave(self.journal.slot)
 
     def _tidy(self) -> None:
         previous = self.previous() if self.state is State.COMMITTED else None

@@ -173,6 +173,7 @@ _ROWS: Mapping[State, Mapping[Event, State]] = {
     },
     State.ROLLED_BACK: {
         Event.ASSIGNED: State.ASSIGNED,
+        Event.ROLLBACK_REQUESTED: State.ROLLING_BACK,
         Event.DAMAGED: State.ROLLING_BACK,
         Event.RESTARTED: State.ROLLED_BACK,
     },
@@ -209,7 +210,7 @@ IGNORED: Mapping[State, frozenset[Event]] = {
     State.COMMITTED: frozenset(_NO_WORK),
     # Returning is never given up half way.
     State.ROLLING_BACK: frozenset(_IN_HAND | _NOT_ASSIGNED | _GIVING_UP | {Event.INTERRUPTED, Event.EXHAUSTED}),
-    State.ROLLED_BACK: frozenset(_NO_WORK | {Event.ROLLBACK_REQUESTED, Event.EXHAUSTED}),
+    State.ROLLED_BACK: frozenset(_NO_WORK | {Event.EXHAUSTED}),
     State.INCONSISTENT: frozenset(_NO_WORK | {Event.ROLLBACK_REQUESTED, Event.DAMAGED, Event.EXHAUSTED}),
 }
 

@@ -84,7 +84,8 @@ async def _serve_active(install: Installation) -> None:
     except SkerryError as error:
         install.tell(error.code, f"The active version cannot serve: {error.message}")
         if accepts(install.state, Event.DAMAGED):
-            await _note(install, install.journal.after(Event.DAMAGED, error.code, error.message))
+            damaged = install.journal.after(Event.DAMAGED, error.code, error.message)
+            await _note(install, msgspec.structs.replace(damaged, slot=active or damaged.slot))
             return
     await _repair(install, active)
 

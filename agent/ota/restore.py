@@ -22,8 +22,12 @@ _LOG = logging.getLogger("agent.ota")
 
 
 def candidates(install: Installation, avoid: str = "") -> list[str]:
-    """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others."""
-    proven = [record.slot for record in install.slots.records() if record.proven]
+    """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others.
+
+    A version that the device was sent away from comes last: it worked once, which is better than nothing.
+    """
+    records = sorted(install.slots.records(), key=lambda record: record.left)
+    proven = [record.slot for record in records if record.proven]
     active = install.slots.active()
     wished = [install.journal.fallback, active if active in proven else None, *proven]
     return [slot for slot in dict.fromkeys(wished) if slot and slot != avoid]

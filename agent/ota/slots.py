@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -35,7 +36,10 @@ _BLOCK = 1024 * 1024
 
 
 class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a folder a version: which bundle it holds, and that it was whole. `counter` is the assignment's."""
+    """What makes a folder a version: which bundle it holds, and that it was whole. `counter` is the assignment's.
+
+    proven: it was committed here. left: the device was then sent away from it, so it is a last resort only.
+    """
 
     schema_version: int = 1
     slot: str
@@ -46,6 +50,7 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
     counter: Count
     manifest_sha256: Sha256
     proven: bool = False
+    left: bool = False
 
 
 def slot_name(version: int, bundle_sha256: str) -> str:
@@ -140,9 +145,19 @@ class Slots:
     def prove(self, slot: str, counter: int) -> None:
         """Mark a slot as committed here under assignment `counter`."""
         record = self.record(slot)
-        proven = msgspec.structs.replace(record, proven=True, counter=max(record.counter, counter))
-        if proven != record:
-            sealed.save(self._record_path(slot), proven)
+        self._change(record, proven=True, left=False, counter=max(record.counter, counter))
+
+    def leave(self, slot: str) -> None:
+        """Mark a slot as one that a person or its own failure sent the device away from; a missing one is fine."""
+        try:
+            self._change(self.record(slot), left=True)
+        except (NotFound, Untrusted):
+            return  # What is no slot cannot be returned to.
+
+    def _change(self, record: SlotRecord, **changes: Any) -> None:
+        changed = msgspec.structs.replace(record, **changes)
+        if changed != record:
+            sealed.save(self._record_path(record.slot), changed)
 
     def remove(self, slot: str) -> None:
         """Remove a slot, its record first; the active one is refused (`slot.active`)."""

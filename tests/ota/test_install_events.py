@@ -153,9 +153,39 @@ async def test_a_person_rolls_back_without_network(
         await device.assign(envelope)
         with pytest.raises(SkerryError) as caught:
             await installer.rollback("digits")
-        assert caught.value.code == "rollback.busy"
+        assert caught.value.code == "rollback.no_previous"  # never back to what the person left
         assert device.serves() == 1
     assert len(hub.requests) == requests
+
+
+async def test_a_person_rolls_back_after_the_next_version_was_refused(
+    device: Device, release: Release, assign: Assign
+) -> None:
+    release(1)
+    release(2)
+    release(3, broken=True)
+    device.in_process = False
+    async with device.run() as installer:
+        await committed(device, assign(1, 1), 1)
+        await committed(device, assign(2, 2), 2)
+        await device.assign(assign(3, 3))
+        await device.until(lambda: state_of(installer) == "rolled_back")
+        assert (await installer.rollback("digits")).active_version == 1
+        assert device.serves() == 1
+        await device.until(lambda: device.reports()[-1].reason_code == "rollback.requested")
+
+
+async def test_a_version_that_was_left_is_a_last_resort(device: Device, release: Release, assign: Assign) -> None:
+    release(1)
+    release(2)
+    async with device.run() as installer:
+        await committed(device, assign(1, 1), 1)
+        await committed(device, assign(2, 2), 2)
+        await installer.rollback("digits")
+    one = next(device.paths.model("digits").slots.glob("v1-*[0-9a-f]"))
+    (one / "model.tflite").write_bytes(b"rot")
+    async with device.run():
+        await device.until(lambda: device.serves() == 2)
 
 
 async def test_there_is_nothing_to_roll_back_to(device: Device, release: Release, assign: Assign) -> None:
