@@ -24,13 +24,16 @@ _LOG = logging.getLogger("agent.ota")
 def candidates(install: Installation, avoid: str = "") -> list[str]:
     """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others.
 
-    A version that the device was sent away from comes last: it worked once, which is better than nothing.
+    A version that the device was sent away from comes last: it worked once, which is better than nothing. So does one
+    that could not be read: when it is found whole now, the disk had failed for a moment, and not the version.
     """
     records = sorted(install.slots.records(), key=lambda record: record.left)
     proven = [record.slot for record in records if record.proven]
     active = install.slots.active()
     wished = [install.journal.fallback, active if active in proven else None, *proven]
-    return [slot for slot in dict.fromkeys(wished) if slot and slot != avoid]
+    found = [slot for slot in dict.fromkeys(wished) if slot and slot != avoid]
+    unreadable = avoid in proven and install.journal.reason_code.startswith("slot.")
+    return [*found, avoid] if unreadable else found
 
 
 async def serve(install: Installation, slot: str) -> None:
