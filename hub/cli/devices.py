@@ -12,7 +12,7 @@ from hub.cli.session import Session, command, new_group
 from hub.cli.text import ago, duration, parse_pairs, plain, size, when
 from shared.ids import parse_device_id
 
-__all__ = ["DeviceArgument", "FilterOption", "LimitOption", "app"]
+__all__ = ["DeviceArgument", "FilterOption", "LimitOption", "app", "model_words"]
 
 app = new_group("devices", "Devices: let them in, find, show, tag, revoke.")
 
@@ -44,7 +44,7 @@ def list_devices(session: Session, filter: FilterOption = None, limit: LimitOpti
             "online" if item["online"] else "offline" if item["status"] == "active" else item["status"],
             item["profile"],
             ", ".join(f"{key}={value}" for key, value in item["tags"].items()),
-            ", ".join(_model(model) for model in item["models"]),
+            ", ".join(model_words(model) for model in item["models"]),
             ago(item["last_seen_s"], now),
         )
         for item in items
@@ -118,9 +118,20 @@ def revoke_device(
     session.out.result({"device_id": device, "status": "revoked"}, f"{device} is revoked.")
 
 
-def _model(model: Mapping[str, Any]) -> str:
+def model_words(model: Mapping[str, Any]) -> str:
+    """What serves on a device, and what is to be known beside it."""
     version = "-" if model["version"] is None else f"v{model['version']}"
-    return f"{model['model']} {version} ({model['state']})"
+    return f"{model['model']} {version}{_beside(model)}"
+
+
+def _beside(model: Mapping[str, Any]) -> str:
+    """What is to be said beside the version that serves; nothing when all is well."""
+    state, target = model["state"], model.get("target_version")
+    if state == "committed":
+        return ""
+    if state == "rolled_back" and target not in (None, model["version"]):
+        return f" (gave up v{target})"
+    return f" ({state})"
 
 
 def _summary(item: Mapping[str, Any], now: float) -> list[tuple[str, object]]:

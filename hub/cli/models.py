@@ -15,7 +15,7 @@ from shared.errors import InvalidInput
 from shared.ids import parse_alias, parse_model_name, parse_version
 from shared.limits import MAX_SETTINGS_BYTES
 
-__all__ = ["ModelArgument", "VersionArgument", "app", "read_policy"]
+__all__ = ["ModelArgument", "VersionArgument", "app", "policy_words", "read_policy"]
 
 app = new_group("models", "Models: list, show, gate policy, aliases.")
 
@@ -47,7 +47,7 @@ def show_model(session: Session, model: ModelArgument) -> None:
         ("description", item["description"]),
         ("made", f"{when(item['created_s'])} by {item['created_by']}"),
         ("probation", duration(item["bake_s"])),
-        ("gate", _policy_text(item["gate"])),
+        ("gate", policy_words(item["gate"])),
     ]
     rows = [
         (row["version"], row["status"], names.get(row["version"]), row["created_by"], when(row["created_s"]))
@@ -129,7 +129,17 @@ def _items(answer: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _policy_text(policy: dict[str, Any]) -> str:
+def policy_words(policy: dict[str, Any]) -> str:
+    """A gate policy in one line."""
     if not policy:
         return "the hub's default"
-    return "; ".join(" ".join(f"{key} {value}" for key, value in check.items()) for check in policy.get("checks", []))
+    return "; ".join(_check_text(check) for check in policy.get("checks", []))
+
+
+def _check_text(check: dict[str, Any]) -> str:
+    demand = f"{check['metric']} {check['op']}"
+    if check.get("relative_to") is None:
+        return f"{demand} {check.get('value')}"
+    factor = "" if check.get("factor", 1.0) == 1.0 else f" x {check['factor']}"
+    tolerance = f", tolerance {check['tolerance']}" if check.get("tolerance") else ""
+    return f"{demand} {check['relative_to']}{factor}{tolerance}"

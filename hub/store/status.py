@@ -128,7 +128,7 @@ def version_counts(connection: Connection) -> list[VersionCounts]:
 
 
 def install_failures(connection: Connection, limit: int) -> list[InstallFailure]:
-    """The most frequent reasons for which devices' last installs failed."""
+    """The most frequent reasons for which devices' last installs failed; a person's rollback is no failure."""
     code = device_models.c.reason_code
     query = (
         select(
@@ -140,7 +140,7 @@ def install_failures(connection: Connection, limit: int) -> list[InstallFailure]
             func.min(device_models.c.reason).label("reason"),
         )
         .join(devices, devices.c.device_id == device_models.c.device_id)
-        .where(devices.c.status == "active", device_models.c.state.in_(FAILED_STATES))
+        .where(devices.c.status == "active", device_models.c.state.in_(FAILED_STATES), code != "rollback.requested")
         .group_by(device_models.c.model, device_models.c.target_version, code)
         .order_by(func.count().desc(), device_models.c.model, code)
         .limit(limit)

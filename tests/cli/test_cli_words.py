@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.cli import text
+from hub.cli import devices, models, text
 from hub.cli.main import EXTENSIONS, GROUPS
 from hub.cli.output import Output
 from shared.errors import InvalidInput, NotFound
@@ -125,3 +125,27 @@ def test_an_error_says_what_and_what_next() -> None:
         code = Output(as_json=False).error(NotFound("device.unknown", "There is no pi.", hint="List them."))
     assert code == 4
     assert err.getvalue() == "Error: There is no pi.\nList them.\n[device.unknown]\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "target", "said"),
+    [
+        ("committed", 2, "digits v2"),
+        ("rolled_back", 3, "digits v2 (gave up v3)"),
+        ("rolled_back", 2, "digits v2 (rolled_back)"),
+        ("probing", 3, "digits v2 (probing)"),
+    ],
+)
+def test_what_serves_is_said_with_what_was_given_up(state: str, target: int, said: str) -> None:
+    assert devices.model_words({"model": "digits", "version": 2, "state": state, "target_version": target}) == said
+
+
+def test_a_gate_policy_reads_like_a_sentence() -> None:
+    checks = [
+        {"metric": "accuracy", "op": ">=", "value": 0.9, "relative_to": None, "tolerance": 0.0, "factor": 1.0},
+        {"metric": "latency_p50_ms", "op": "<=", "relative_to": "production", "tolerance": 0.5, "factor": 1.5},
+    ]
+    assert models.policy_words({"checks": checks}) == (
+        "accuracy >= 0.9; latency_p50_ms <= production x 1.5, tolerance 0.5"
+    )
+    assert models.policy_words({}) == "the hub's default"

@@ -69,3 +69,9 @@ def test_versions_requests_and_failures_come_from_the_devices_own_word(kit: Flee
             model="digits", version=2, reason_code="probe.golden", devices=1, device_id="c", reason="Differs."
         )
     ]
+
+
+def test_a_rollback_by_a_person_is_no_failed_install(kit: FleetKit) -> None:
+    kit.add_device("a", status="active")
+    kit.report("a", version=1, state="rolled_back", target_version=2, reason_code="rollback.requested", reason="Asked.")
+    assert summary(kit).failures == []
