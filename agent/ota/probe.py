@@ -21,7 +21,7 @@ import msgspec
 from shared.errors import ErrorBody, InternalError, SkerryError
 from shared.sandbox.wish import Confinement, Shortfall
 
-__all__ = ["MAX_RESULT_BYTES", "ProbeOrder", "ProbeResult", "main"]
+__all__ = ["MAX_RESULT_BYTES", "ProbeOrder", "ProbeResult", "main", "try_version"]
 
 MAX_RESULT_BYTES = 64 * 1024
 _MAX_ORDER_BYTES = 16 * 1024
@@ -66,7 +66,8 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _try(order: ProbeOrder) -> ProbeResult:
+def try_version(order: ProbeOrder) -> ProbeResult:
+    """The trial itself, in a process that is confined already; raises what loading and running the version raises."""
     # Imported here, under the limits, because importing maps most of the memory.
     from shared.bundle.archive import read_manifest
     from shared.runtime.model import LoadedModel
@@ -104,7 +105,7 @@ def main() -> None:
     os.nice(5)
     shortfalls = confine(order.confinement)
     try:
-        result = _try(order)
+        result = try_version(order)
     except SkerryError as error:
         result = ProbeResult(error=error.body())
     except MemoryError:

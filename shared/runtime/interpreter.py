@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ def _wrap(error: BaseException, what: str) -> SkerryError:
     return InvalidInput("model.load_failed", f"{what} cannot be loaded: {text or type(error).__name__}")
 
 
+def _details(ask: Callable[[], dict[str, Any]], what: str) -> dict[str, Any]:
+    """What the runtime says of a signature's tensors; a damaged file may name some that it does not have."""
+    try:
+        return ask()
+    except _RUNTIME_ERRORS as error:
+        raise _wrap(error, what) from error
+
+
 class Graph:
     """A loaded `.tflite` file. Errors: `model.load_failed`, `model.unsupported_op`, `model.signature_missing`."""
 
@@ -86,7 +94,7 @@ class Graph:
     def run(self, signature: str, values: Mapping[str, Array], outputs: set[str] | None = None) -> dict[str, Array]:
         """Run any signature once through the runner; for weights and for training. Error also `model.run_failed`."""
         runner = self._runner(signature, set(values), outputs or set())
-        for name, tensor in runner.get_input_details().items():  # the runtime itself would resize the graph
+        for name, tensor in _details(runner.get_input_details, self.name).items():  # the runtime would resize the graph
             if tuple(tensor["shape"]) != values[name].shape or tensor["dtype"] != values[name].dtype:
                 raise InvalidInput(
                     "model.input_mismatch",
@@ -103,7 +111,7 @@ class Graph:
         """Run every signature once with zeros of its own shapes; returns their names. Errors as `run`."""
         for signature, fields in self.signatures.items():
             runner = self._runner(signature, set(fields["inputs"]), set(fields["outputs"]))
-            details = runner.get_input_details()
+            details = _details(runner.get_input_details, self.name)
             if sum(math.prod(int(n) for n in d["shape"]) for d in details.values()) > limits.MAX_TENSOR_ELEMENTS_COUNT:
                 raise InvalidInput("model.load_failed", f"{self.name}: the inputs of {signature} are too large.")
             self.run(signature, {name: np.zeros(d["shape"], d["dtype"]) for name, d in details.items()})
@@ -122,7 +130,8 @@ class Call:
     """
 
     def __init__(self, interpreter: Any, runner: Any, name: str, input: str, output: str) -> None:
-        source, result = runner.get_input_details()[input], runner.get_output_details()[output]
+        source = _details(runner.get_input_details, name)[input]
+        result = _details(runner.get_output_details, name)[output]
         self.name, self._input, self._output = name, input, output
         self._source, self._result = int(source["index"]), int(result["index"])
         # A live runner makes the interpreter refuse a plain invoke, so only one of the two ways is kept.
