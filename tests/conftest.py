@@ -1,4 +1,4 @@
-"""Databases for all tests: what is said of one holds on SQLite and on PostgreSQL."""
+"""Databases for all tests: what is said of one holds on SQLite and on PostgreSQL. Figures are told at the end."""
 
 from __future__ import annotations
 
@@ -37,3 +37,18 @@ def database_url(backend: Backend, tmp_path: Path) -> Iterator[str]:
     """A migrated database of this test."""
     with backend.fresh(tmp_path) as url:
         yield url
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded as `figures`, wherever they ran."""
+    told = [
+        str(value)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == "figures"
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for line in sorted(told):
+            terminalreporter.write_line(line)

@@ -21,7 +21,7 @@ from tests.faults.scenarios import SCENARIOS
 from tests.faults.trace import Op, run_traced
 from tests.faults.world import World
 
-__all__ = ["Crash", "Failure", "Tally", "crashes", "explore", "explore_pairs", "trace_act"]
+__all__ = ["Crash", "Failure", "Tally", "crashes", "explore", "explore_pairs", "check_model", "recover", "trace_act"]
 
 _BATCH = 40
 
@@ -140,24 +140,36 @@ def recover(world: World, crash: Crash, root: Path) -> str:
     return ""
 
 
+def _second(first: Crash, one: Crash) -> Crash:
+    """The crash of a recovery, told with the crash that it recovered from."""
+    return Crash(first.k, first.cut, one.image, first.marks, f"{first.last}; then {one.cut} behind {one.last}", one.k)
+
+
 def explore_pairs(
-    world: World, found: Sequence[Crash], directory: Path, tally: Tally, seed: int, *, cuts: Sequence[Cut], each: int
+    world: World,
+    found: Sequence[Crash],
+    directory: Path,
+    tally: Tally,
+    seed: int,
+    *,
+    cuts: Sequence[Cut],
+    each: int,
+    only: int | None = None,
 ) -> None:
-    """Trace the recovery of each crash, cut it again at up to `each` places by seed, and recover from those."""
+    """Trace the recovery of each crash, cut it again at up to `each` places by seed (or `only` there), and recover."""
     for start in range(0, len(found), _BATCH):
         batch = found[start : start + _BATCH]
-        roots, bases = [], []
-        for number, crash in enumerate(batch):
-            for name, group in (("first", roots), ("base", bases)):
-                group.append(directory / f"{name}-{start + number}")
-                materialise(crash.image, group[-1])
+        roots = [directory / f"first-{start + number}" for number in range(len(batch))]
+        bases = [directory / f"base-{start + number}" for number in range(len(batch))]
+        for crash, root, base in zip(batch, roots, bases, strict=True):
+            materialise(crash.image, root)
+            materialise(crash.image, base)
         world.before_life()
         traces = run_traced(_command(world, "recover", "warm", roots), roots, directory / "trace")
         for crash, root, base in zip(batch, roots, bases, strict=True):
-            second = list(crashes(base, traces[root], cuts, seed))
+            second = [one for one in crashes(base, traces[root], cuts, seed) if only in (None, one.k)]
             chosen = Random(f"{seed} {crash.k} {crash.cut}").sample(second, min(each, len(second)))
-            again = (Crash(crash.k, crash.cut, one.image, crash.marks, f"{crash.last}, then {one.cut} "
-                           f"behind {one.last}", one.k) for one in chosen)  # fmt: skip
+            again = (_second(crash, one) for one in chosen)
             explore(world, again, directory, tally, seed)
             shutil.rmtree(root)
             shutil.rmtree(base)

@@ -6,11 +6,11 @@ The model is POSIX at its most pessimistic, with what ext4 (data=ordered, no bar
 - A name (create, rename, unlink, mkdir, symlink) is durable after `fsync` of the folder it is in, not before, and an
   `fsync` of the file itself does not help its name. Names inside one folder become durable in the order of the calls.
 - A rename within a folder is atomic. One between folders is two changes (new name, old name gone).
-- A length is a file's metadata: it may be durable before the bytes are, which then read as they were before or as zeros.
+- A length is a file's metadata: it may be durable before the bytes are; those read as before, or as zeros.
 
 `Cut` says what a cut takes: `kill` nothing (the process died, the kernel lived); `drop` everything that was not synced;
 `short` keeps all names, but files end where their synced bytes end; `holes` keeps names and lengths, and what was not
-synced reads as zeros; `torn` keeps everything but the end of the last write; `mixed` keeps, by seed, some prefix of each
+synced reads as zeros; `torn` keeps everything but the end of the last write; `mixed` keeps, by seed, a prefix of each
 folder's changes and any subset of each file's 4-kB blocks.
 """
 

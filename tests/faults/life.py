@@ -96,7 +96,7 @@ class Life:
     task: asyncio.Task[None] | None = None
     broken: list[str] = field(default_factory=list)
 
-    def look(self, *_ignored: object) -> None:
+    def look(self) -> None:
         """Check the promise now."""
         try:
             active = check_image(self.facts, self.root)
@@ -175,13 +175,19 @@ async def living(
     if warm:
         seams = {"open_worker": lambda: InProcessWorker(paths, settings), "probe": WarmProbe()}
     lives: list[Life] = []
-    observe = (lambda _journal: [life.look() for life in lives] and None) if watch else (lambda _journal: None)
-    installer = Installer(paths, profile, cast(Host, host), outbox.post, clock, settings, observe=observe, keep=outbox.put, **seams)
+
+    def observe(_journal: object) -> None:
+        for running in lives:
+            running.look()
+
+    installer = Installer(
+        paths, profile, cast(Host, host), outbox.post, clock, settings, observe=observe, keep=outbox.put, **seams
+    )
     life = Life(facts, root, installer, host, outbox)
     try:
         await installer.recover()
         life.look()
-        lives.append(life)
+        lives.extend([life] * watch)
         await outbox.start()
         life.task = asyncio.create_task(installer.run())
         await asyncio.sleep(0)

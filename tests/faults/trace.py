@@ -179,12 +179,13 @@ def _operation(name: str, a: list[str], result: int, root: str) -> Op | None:
             path = _named(a[1], a[2], root)
             return None if path is None else Op("symlink", path, _plain(a[0]).decode())
         case "mmap":
-            return _mapped(a, root)
+            _mapped(a, root)
+            return None
     raise TraceError(f"the model does not know {name}({', '.join(a)[:200]})")
 
 
 def _opened(path: str | None, flags: str) -> Op | None:
-    if path is None or path == ".marks" or "O_CREAT" not in flags and "O_TRUNC" not in flags and "O_W" not in flags:
+    if path is None or path == ".marks" or ("O_CREAT" not in flags and "O_TRUNC" not in flags and "O_W" not in flags):
         return None
     return Op("create", path, truncate="O_TRUNC" in flags, append="O_APPEND" in flags)
 

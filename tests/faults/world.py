@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from agent.identity.enrol import Wish, enrol
@@ -28,7 +29,7 @@ from tests.ota.conftest import bundle
 from tests.ota.hub_sim import DEVICE, Fault, HubSim
 from tests.trust_kit import TrustKit
 
-__all__ = ["World", "open_world"]
+__all__ = ["World", "again", "open_world"]
 
 _IMAGES = 4
 _HALF = 20_000
@@ -129,6 +130,16 @@ def _with_documents(hub: HubSim, first: Facts, version: int) -> Facts:
         inputs=first.inputs,
         expected=first.expected,
     )
+
+
+def again(world: World, counter: int = 3) -> Path:
+    """The facts of a world whose hub assigns the same version once more, under a higher counter."""
+    if world.hub is None:
+        raise LookupError("this world has no hub")
+    document = _document(world.hub, world.facts.version, counter)
+    path = world.facts_file.with_name(f"again-{counter}.json")
+    save_facts(path, msgspec.structs.replace(world.facts, desired=document, counter=counter))
+    return path
 
 
 def _first(scenario: str, directory: Path, stack: ExitStack) -> World:
