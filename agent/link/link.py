@@ -269,15 +269,18 @@ class Link:
 
     async def _ask_over_https(self) -> bool:
         """One exchange; True when messages were confirmed and more are waiting."""
+        before = self._outbox.state
         messages: list[Message] = []
         if self._outbox.is_open:
             messages = await self._outbox.pending(
-                self._outbox.state.watermark, count=limits.MAX_UP_BATCH_COUNT, limit_bytes=limits.MAX_UP_BATCH_BYTES
+                before.watermark, count=limits.MAX_UP_BATCH_COUNT, limit_bytes=limits.MAX_UP_BATCH_BYTES
             )
         result = await self._fallback.exchange(Request(etag=self._etag, messages=[m.data for m in messages]))
         self._status = msgspec.structs.replace(self._status, https_ok_s=self._clock.now())
         moved = result.epoch is not None and await self._outbox.confirm(result.epoch, result.watermark)
-        if messages and result.epoch == self._outbox.state.epoch and result.watermark < self._outbox.state.watermark:
+        # Compared with what was confirmed before it was asked: MQTT may be back and further than this answer.
+        same = before.epoch == result.epoch == self._outbox.state.epoch
+        if messages and same and result.watermark < before.watermark:
             await self._follow_a_hub_that_went_back(result.watermark)
         if result.desired is None or await self._taking(self._take_document, result.desired):
             self._etag = result.etag

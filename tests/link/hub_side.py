@@ -91,13 +91,15 @@ class MemoryHub:
 
 
 class MemoryFallback:
-    """The HTTPS way, in memory."""
+    """The HTTPS way, in memory. An answer is given only while `answers` is set."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.requests: list[Request] = []
         self.desired: DesiredState | None = None
         self.reachable = True
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def exchange(self, request: Request) -> Result:
         self.requests.append(request)
@@ -106,6 +108,7 @@ class MemoryFallback:
         mark = None
         for data in request.messages:
             mark = self.ledger.take(data)
+        await self.answers.wait()
         etag = f'"{self.desired.revision}"' if self.desired else ""
         changed = self.desired is not None and etag != request.etag
         return Result(

@@ -266,6 +266,25 @@ async def test_a_hub_that_lost_everything_is_followed_over_https_too(tmp_path: P
     assert hub.ledger.watermark == 4
 
 
+async def test_a_late_answer_over_https_is_not_taken_for_a_hub_that_went_back(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    hub.reachable = False
+    async with device(tmp_path, hub) as dev:
+        epoch = dev.outbox.state.epoch
+        dev.fallback.answers.clear()
+        await dev.put(10)
+        await until(lambda: hub.ledger.watermark > 0)
+        hub.reachable = True
+        await dev.put(5)
+        await dev.delivered()
+        dev.fallback.answers.set()
+        await until(lambda: dev.link.status().https_ok_s is not None)
+        await dev.put(1)
+        await dev.delivered()
+        assert dev.outbox.state.epoch == epoch
+    assert hub.ledger.log == [(seq, seq) for seq in range(1, 17)]
+
+
 async def test_a_late_watermark_is_not_taken_for_a_hub_that_went_back(tmp_path: Path) -> None:
     hub = MemoryHub()
     async with device(tmp_path, hub) as dev:
