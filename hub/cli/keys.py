@@ -12,9 +12,9 @@ from hub.cli.session import Session, command, new_group
 from hub.cli.signing_options import DaysOption, PassphraseFiles, SignWith
 from shared.errors import InvalidInput
 
-__all__ = ["app"]
+__all__ = ["DirOption", "app"]
 
-app = new_group("keys", "Signing keys: create, look at, rotate.")
+app = new_group("keys", "Signing keys: create, look at, rotate, revoke; the ceremony; hardware.")
 rotate = new_group("rotate", "Replace keys; the holders of the present ones sign.")
 app.add_typer(rotate)
 
@@ -48,25 +48,15 @@ def create(
     session.out.result(answer, lambda: fields_table(answer.items()))
 
 
-@command(app, "list", examples=["skerry keys list --dir keys"], local=True)
-def list_keys(session: Session, directory: DirOption = Path()) -> None:
-    """List the keys in a folder."""
-    from hub.trust.key_files import private_path, read_public
-
-    items: list[dict[str, Any]] = []
-    for path in sorted(directory.glob("*.pub")):
-        found = read_public(path)
-        items.append({"name": found.name, "key_id": found.key.keyid, "private": private_path(path).exists()})
-    rows = [(item["name"], item["key_id"], "here" if item["private"] else "elsewhere") for item in items]
-    session.out.rows(items, ["name", "key id", "private key"], rows, empty=f"There are no keys in {directory}.")
-
-
 @command(app, "show", examples=["skerry keys show keys/alice.pub"], local=True)
-def show(session: Session, path: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pub or NAME.key.")]) -> None:
+def show(
+    session: Session,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.pub, NAME.key, or hsm:2?label=TOKEN.")],
+) -> None:
     """Show a public key, for comparison over the telephone."""
-    from hub.trust.key_files import read_public
+    from hub.cli.key_sources import public_of
 
-    found = read_public(path)
+    found = public_of(path)
     answer = {"name": found.name, "key_id": found.key.keyid, "key": found.key.to_dict()}
     fields = [("name", found.name), ("key id", found.key.keyid), ("public key", found.key.keyval["public"])]
     session.out.result(answer, lambda: fields_table(fields))

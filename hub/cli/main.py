@@ -6,12 +6,15 @@ import typer
 
 from hub.cli import (
     audit,
+    ceremony,
     completion,
     config_commands,
     deploy,
     devices,
     enrolment,
     garbage,
+    hardware,
+    key_use,
     keys,
     model_create,
     models,
@@ -29,7 +32,7 @@ __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
 GROUPS = (devices, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
-EXTENSIONS = (enrolment, model_create, registering, revoke, sign)
+EXTENSIONS = (ceremony, enrolment, hardware, key_use, model_create, registering, revoke, sign)
 """Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(

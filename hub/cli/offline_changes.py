@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Root, Targets
 
+from hub.cli.key_sources import is_reference, public_of
 from hub.cli.repository_view import RepositoryView, pin
 from hub.cli.session import Session
-from hub.trust import metadata
-from hub.trust.key_files import parse_public, read_public
+from hub.trust import ceremony, metadata
+from hub.trust.key_files import parse_public
 from hub.trust.metadata import Quorum
 from hub.trust.names import role_of
+from shared import durable
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys
 from shared.errors import InvalidInput
 
@@ -40,14 +42,14 @@ def published_key(document: Mapping[str, Any]) -> Key:
 
 def quorum_of_files(paths: Sequence[Path], threshold: int) -> Quorum:
     """A quorum of the public keys beside these files; errors `keys.*`, `trust.*`."""
-    return Quorum(tuple(read_public(path).key for path in paths), threshold)
+    return Quorum(tuple(public_of(path).key for path in paths), threshold)
 
 
 def submit(
     session: Session,
     role: str,
     data: bytes,
-    signers: Sequence[CryptoSigner],
+    signers: Sequence[Signer],
     *,
     files: Mapping[str, bytes] | None = None,
     note: str = "",
@@ -63,20 +65,32 @@ def submit(
 
 
 def first_trust(
-    session: Session, quorum: Quorum, signers: Sequence[CryptoSigner], days: int, out: Path
+    session: Session, quorum: Quorum, signers: Sequence[Signer], days: int, out: Path
 ) -> dict[str, Any]:
     """Make, sign and publish root and targets version 1, keep the root here and write it to `out`."""
     online = session.client.get("/v1/trust/online-keys")
-    expires_s = session.now() + days * DAY_S
-    files = {ASSIGNMENT_KEYS_PATH: build_assignment_keys([published_key(online["assignment"])])}
-    root = metadata.sign(
-        metadata.build_root(quorum, quorum, published_key(online["online"]), version=1, expires_s=expires_s), *signers
+    made = ceremony.start(
+        [f"holder-{number}" for number in range(len(quorum.keys))],
+        quorum,
+        published_key(online["online"]),
+        published_key(online["assignment"]),
+        expires_s=session.now() + days * DAY_S,
     )
-    targets = metadata.sign(metadata.build_targets(files, {}, version=1, expires_s=expires_s), *signers)
-    texts = {path: content.decode() for path, content in files.items()}
-    session.client.post("/v1/trust/bootstrap", {"root": root.decode(), "targets": targets.decode(), "files": texts})
+    for signer in signers:
+        made = made.sign(signer)
+    return publish_first(session, made.root, made.targets, made.assignment_keys, quorum, out)
+
+
+def publish_first(
+    session: Session, root: bytes, targets: bytes, assignment_keys: bytes, quorum: Quorum, out: Path
+) -> dict[str, Any]:
+    """Give the hub its signed root and targets version 1, keep the root here and write it to `out`."""
+    if not out.parent.is_dir():
+        raise InvalidInput("cli.file", f"There is no folder {out.parent}.", hint="Check --out.")
+    files = {ASSIGNMENT_KEYS_PATH: assignment_keys.decode()}
+    session.client.post("/v1/trust/bootstrap", {"root": root.decode(), "targets": targets.decode(), "files": files})
     pin(session.client.url, root)
-    out.write_bytes(root)
+    durable.write_file(out, root, mode=0o644)
     return {
         "root": str(out),
         "root_sha256": hashlib.sha256(root).hexdigest(),
@@ -106,13 +120,12 @@ class QuorumChange:
         gone = {_key_id(text, old) for text in self.remove}
         kept = [key for key in old.keys if key.keyid not in gone]
         known = {key.keyid for key in kept}
-        new = [found.key for found in map(read_public, self.add) if found.key.keyid not in known]
+        new = [found.key for found in map(public_of, self.add) if found.key.keyid not in known]
         return Quorum((*kept, *new), old.threshold if self.threshold is None else self.threshold)
 
 
 def _key_id(text: str, quorum: Quorum) -> str:
-    path = Path(text)
-    wanted = read_public(path).key.keyid if path.suffix in (".pub", ".key") else text
+    wanted = public_of(Path(text)).key.keyid if is_reference(text) else text
     found = [key_id for key_id in quorum.key_ids if key_id.startswith(wanted)] if len(wanted) >= 8 else []
     if len(found) != 1:
         raise InvalidInput(
@@ -126,7 +139,7 @@ def _key_id(text: str, quorum: Quorum) -> str:
 class OfflineChange:
     """One change, from the verified state of the hub's repository."""
 
-    def __init__(self, session: Session, signers: Sequence[CryptoSigner], days: int) -> None:
+    def __init__(self, session: Session, signers: Sequence[Signer], days: int) -> None:
         self._session = session
         self._signers = signers
         self._view = RepositoryView(session.client)

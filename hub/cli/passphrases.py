@@ -1,4 +1,5 @@
-"""Passphrases of key files: asked for without showing them, or for scripts from a file or SKERRY_PASSPHRASE.
+"""Passphrases of key files and PINs of tokens: asked for without showing them, or for scripts from a file, or from
+SKERRY_PASSPHRASE and SKERRY_PIN.
 
 Never an argument: arguments are visible to every process of the machine and stay in the shell's history.
 """
@@ -11,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
+from hub.trust.hardware_keys import HardwareSigner, is_hardware
 from hub.trust.key_files import open_key, private_path
 from shared import durable
 from shared.errors import InvalidInput, NotFound
@@ -21,6 +23,7 @@ from shared.limits import MAX_KEY_FILE_BYTES
 __all__ = ["new_passphrase", "open_signers"]
 
 _VARIABLE = "SKERRY_PASSPHRASE"
+_PIN_VARIABLE = "SKERRY_PIN"
 
 
 def _from_file(path: Path) -> bytes:
@@ -45,12 +48,12 @@ def _given(index: int, count: int, files: Sequence[Path] | None) -> bytes | None
     return value.encode() if value else None
 
 
-def _ask(question: str, *, twice: bool = False) -> bytes:
+def _ask(question: str, *, twice: bool = False, variable: str = _VARIABLE) -> bytes:
     if not sys.stdin.isatty():
         raise InvalidInput(
             "cli.no_passphrase",
             f"{question}: nobody is there to answer.",
-            hint=f"Give --passphrase-file, or set {_VARIABLE}.",
+            hint=f"Give --passphrase-file, or set {variable}.",
         )
     answer: str = typer.prompt(question, hide_input=True, confirmation_prompt=twice, err=True)
     return answer.encode()
@@ -62,11 +65,22 @@ def new_passphrase(name: str, files: Sequence[Path] | None) -> bytes:
     return _ask(f"Passphrase for the new key {name}", twice=True) if given is None else given
 
 
-def open_signers(keys: Sequence[Path], files: Sequence[Path] | None) -> list[CryptoSigner]:
-    """Signers of key files, in order; errors `keys.*`, `cli.no_passphrase`."""
-    found: list[CryptoSigner] = []
-    for index, path in enumerate(keys):
-        given = _given(index, len(keys), files)
-        passphrase = _ask(f"Passphrase for {private_path(path)}") if given is None else given
-        found.append(open_key(path, passphrase))
-    return found
+def open_signers(keys: Sequence[Path], files: Sequence[Path] | None) -> list[Signer]:
+    """Signers of key files and hardware keys, in order; errors `keys.*`, `cli.no_passphrase`."""
+    return [_opened(path, index, len(keys), files) for index, path in enumerate(keys)]
+
+
+def _opened(path: Path, index: int, count: int, files: Sequence[Path] | None) -> Signer:
+    if is_hardware(str(path)):
+        return HardwareSigner(str(path), _pin(path, index, count, files).decode())
+    given = _given(index, count, files)
+    passphrase = _ask(f"Passphrase for {private_path(path)}") if given is None else given
+    return open_key(path, passphrase)
+
+
+def _pin(path: Path, index: int, count: int, files: Sequence[Path] | None) -> bytes:
+    """A token's PIN. A passphrase that is meant for key files is never tried as one, because tokens lock."""
+    if files and len(files) == count:
+        return _from_file(files[index])
+    value = os.environ.get(_PIN_VARIABLE)
+    return value.encode() if value else _ask(f"PIN for {path}", variable=_PIN_VARIABLE)

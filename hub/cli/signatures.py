@@ -12,12 +12,12 @@ from typing import Any
 
 from tuf.api.metadata import Root, Targets
 
+from hub.cli.key_sources import public_of
 from hub.cli.passphrases import open_signers
 from hub.cli.repository_view import RepositoryView, open_view
 from hub.cli.session import Session
 from hub.trust import metadata
 from hub.trust.difference import changes
-from hub.trust.key_files import read_public
 from hub.trust.names import parse_role
 from shared.errors import Forbidden, InvalidInput, Untrusted
 
@@ -70,7 +70,8 @@ def _appointing(session: Session, view: RepositoryView, role: str, data: bytes) 
 
 def check_may_sign(role: str, key: Path, appointing: Sequence[bytes]) -> None:
     """Return if one of the appointing metadata names this key for the role; else `trust.unknown_key`."""
-    key_id = read_public(key.with_suffix(".pub")).key.keyid
+    holder = public_of(key)
+    key_id = holder.key.keyid
     for data in appointing:
         try:
             quorum = metadata.quorum_of(metadata.parse_any(data).signed, role)
@@ -80,7 +81,7 @@ def check_may_sign(role: str, key: Path, appointing: Sequence[bytes]) -> None:
             return
     raise Forbidden(
         "trust.unknown_key",
-        f"The key {key.stem} ({key_id[:12]}…) may not sign for {role}.",
+        f"The key {holder.name} ({key_id[:12]}…) may not sign for {role}.",
         hint="`skerry trust show` lists who may.",
     )
 

@@ -39,16 +39,17 @@ def init(
     passphrase_file: PassphraseFiles = None,
 ) -> None:
     """Give a new hub its root of trust. Keep root.json: it is what devices and reviewers start from."""
+    from hub.cli.key_sources import can_sign
     from hub.cli.offline_changes import first_trust, quorum_of_files
     from hub.cli.passphrases import open_signers
 
     quorum = quorum_of_files(root_key, threshold)
-    private = [path for path in root_key if path.suffix == ".key"]
+    private = [path for path in root_key if can_sign(path)]
     if len(private) < threshold:
         raise InvalidInput(
             "trust.too_few_signers",
             f"{threshold} holders must sign, and {len(private)} private key(s) are given.",
-            hint="Give NAME.key, not NAME.pub, for those who sign now.",
+            hint="Give NAME.key, not NAME.pub, for those who sign now; on separate machines: `skerry keys ceremony`.",
         )
     answer = first_trust(session, quorum, open_signers(private, passphrase_file), days, out)
     session.out.result(
@@ -56,6 +57,14 @@ def init(
         lambda: fields_table([("root", answer["root"]), ("sha256", answer["root_sha256"])]),
         f"The hub has its root; {threshold} of {len(root_key)} holders sign every change of it.",
     )
+
+
+@command(app, "online-keys", examples=["skerry trust online-keys --json > online-keys.json"])
+def online_keys(session: Session) -> None:
+    """Show the hub's own public keys, for `skerry keys ceremony start` on another machine."""
+    answer = session.client.get("/v1/trust/online-keys")
+    fields = [(name.replace("_", " "), answer[name]["key_id"]) for name in answer if answer[name] is not None]
+    session.out.result(answer, lambda: fields_table(fields))
 
 
 @command(app, "pin", examples=["skerry trust pin root.json"])

@@ -3,8 +3,9 @@
 The private key is an Ed25519 key in OpenSSH's format (bcrypt, 64 rounds: about half a second for each guess), the same
 that `ssh-keygen -t ed25519` writes; encrypted PKCS#8 is read too. PKCS#8 is not written, because its encryption in
 `cryptography` derives the key with 2048 rounds of PBKDF2, which a stolen file does not withstand. An unencrypted
-private key is refused. `NAME.pub` is JSON: the name, the key id, and the public key as TUF writes it; the key id is
-computed again when it is read, so that one key never goes under two ids.
+private key is refused. A key in hardware has no `NAME.key` (`hub.trust.hardware_keys`). `NAME.pub` is JSON: the name,
+the key id, and the public key as TUF writes it; the key id is computed again when it is read, so that one key never
+goes under two ids.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurve, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
     load_ssh_private_key,
 )
 from msgspec import Meta
@@ -36,6 +39,7 @@ __all__ = [
     "PersonKey",
     "create_key",
     "encrypt",
+    "export_public",
     "open_key",
     "parse_key_name",
     "parse_public",
@@ -46,6 +50,10 @@ __all__ = [
 MIN_PASSPHRASE_BYTES = 8
 KDF_ROUNDS = 64
 _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_CURVES: Mapping[tuple[str, str], type[EllipticCurve]] = {
+    ("ecdsa", "ecdsa-sha2-nistp256"): SECP256R1,
+    ("ecdsa", "ecdsa-sha2-nistp384"): SECP384R1,
+}
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,62}\Z"
 
 
@@ -95,9 +103,23 @@ def create_key(directory: Path, name: str, passphrase: bytes, rounds: int = KDF_
     secret = encrypt(signer, passphrase, rounds)
     durable.make_dir(directory)
     durable.write_file(private, secret, mode=0o600)
-    document = _PublicFile(name=name, key_id=made.key.keyid, key=made.key.to_dict())
-    durable.write_file(public, canonical.dumps(document) + b"\n", mode=0o644)
+    _write_public(public, made)
     return made
+
+
+def export_public(directory: Path, made: PersonKey) -> Path:
+    """Write `NAME.pub` for a key that lies elsewhere, as in hardware; error `keys.exists`."""
+    public = directory / f"{parse_key_name(made.name)}.pub"
+    if public.exists():
+        raise Conflict("keys.exists", f"{public} exists already.", hint="Choose another name, or move it away.")
+    durable.make_dir(directory)
+    _write_public(public, made)
+    return public
+
+
+def _write_public(path: Path, made: PersonKey) -> None:
+    document = _PublicFile(name=made.name, key_id=made.key.keyid, key=made.key.to_dict())
+    durable.write_file(path, canonical.dumps(document) + b"\n", mode=0o644)
 
 
 def private_path(path: Path) -> Path:
@@ -118,13 +140,25 @@ def read_public(path: Path) -> PersonKey:
 
 
 def parse_public(key_id: str, key: Mapping[str, Any]) -> SSlibKey:
-    """An Ed25519 public key as TUF writes it; ValueError unless `key_id` is that of the key."""
+    """A public key as TUF writes it: Ed25519, or ECDSA on P-256 or P-384 as hardware has it.
+
+    ValueError unless `key_id` is that of the key.
+    """
     given = SSlibKey.from_dict(key_id, dict(key))
-    if (given.keytype, given.scheme) != ("ed25519", "ed25519"):
-        raise ValueError("it is not an Ed25519 key")
-    found = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(given.keyval["public"])))
+    found = SSlibKey.from_crypto(_crypto_key(given), scheme=given.scheme)
     if found != given:
         raise ValueError("its key id is not that of its key")
+    return found
+
+
+def _crypto_key(given: SSlibKey) -> Ed25519PublicKey | EllipticCurvePublicKey:
+    text, kind = given.keyval["public"], (given.keytype, given.scheme)
+    if kind == ("ed25519", "ed25519"):
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    curve = _CURVES.get(kind)
+    found = load_pem_public_key(text.encode()) if curve is not None else None
+    if curve is None or not isinstance(found, EllipticCurvePublicKey) or not isinstance(found.curve, curve):
+        raise ValueError("it is neither an Ed25519 key nor an ECDSA key on P-256 or P-384")
     return found
 
 

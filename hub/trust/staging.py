@@ -278,7 +278,16 @@ class Staging:
         except Untrusted as error:
             return self._outcome(connection, row, waiting_for=error.message)
         self._published.commit(connection, publication, staged, actor)
+        self._publish_what_waited(connection, actor, now_s)
         return Outcome(row.role, row.version, row.data, row.context, (), published=True)
+
+    def _publish_what_waited(self, connection: Connection, actor: str, now_s: float) -> None:
+        """Publish what had its signatures and waited for the change that has just been published."""
+        for row in store.list_staged(connection):
+            fresh = row.version > _version(store.latest(connection, row.role))
+            complete = fresh and self._outcome(connection, row).missing == 0
+            if complete and self._publish_if_complete(connection, row, actor, now_s).published:
+                return  # it has looked after the rest itself
 
     def withdraw(self, connection: Connection, role: str, actor: str) -> None:
         """Take back what is staged for a role, with the signatures it has; error `trust.not_staged`."""

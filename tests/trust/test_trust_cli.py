@@ -15,6 +15,7 @@ from shared.assignment_keys import parse_assignment_keys
 from tests.cli.rig import Skerry
 from tests.trust.desk import PASSPHRASE, Desk, open_desk
 
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with open_desk(tmp_path_factory.mktemp("desk")) as made:
