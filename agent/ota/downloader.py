@@ -7,8 +7,9 @@ Rules:
   and then has another digest is fetched once more from nothing before that is an error, because a power cut may have
   left a hole in the part that was there.
 - Attempts are bounded, with exponential waits and jitter, or as long as the hub asks for (`Retry-After`). An attempt
-  that made progress does not count against them. Answers of 4xx end it, except 408, 425 and 429. A trickle is
-  aborted.
+  that made progress worth the name, of what one window of the slowest pace brings, does not count against them; or a
+  trickle and cuts after every byte could go on for a day unheard of. What it brought is kept all the same. Answers of
+  4xx end it, except 408, 425 and 429. A trickle is aborted.
 - Written bytes are synced every few megabytes and at the end.
 """
 
@@ -86,6 +87,7 @@ class Downloader:
         self._clock = clock
         self._backoff = backoff
         self._pace = pace
+        self._worth_bytes = max(1.0, pace.min_bytes_per_s * pace.window_s)
         self._sleep = sleep
         self._random = random
         self._progress = progress
@@ -120,7 +122,7 @@ class Downloader:
             except _Retry as retry:
                 now = self._kept(wanted)
                 received += max(now - kept, 0)
-                attempt = 1 if now > furthest else attempt + 1
+                attempt = 1 if now - furthest >= self._worth_bytes else attempt + 1
                 if attempt >= self._backoff.max_attempts:
                     raise retry.cause from retry
                 self._sleep(delay_s(self._backoff, attempt, self._random(), retry.wait_s))

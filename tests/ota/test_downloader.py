@@ -104,6 +104,13 @@ def test_attempts_that_bring_something_do_not_count(fetching: Fetching) -> None:
     assert len(fetching.ranges) == 21
 
 
+def test_attempts_that_bring_next_to_nothing_do_count(fetching: Fetching) -> None:
+    fetching.hub.faults = [Fault(drop_after=10, times=99)]
+    assert fetching.refused().retriable
+    assert len(fetching.ranges) == 3
+    assert fetching.wanted.file.stat().st_size == 30, "what came is kept for another time"
+
+
 def test_attempts_that_bring_nothing_are_bounded_with_growing_waits(fetching: Fetching) -> None:
     fetching.hub.faults = [Fault(drop_after=0, times=99)]
     error = fetching.refused()
