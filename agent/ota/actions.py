@@ -18,7 +18,7 @@ from agent.ota.installation import Installation
 from agent.ota.machine import Event, State, accepts
 from agent.ota.ports import Worker
 from agent.ota.probation import Limits, Observed, VerdictKind, judge
-from agent.ota.restore import restore, serve
+from agent.ota.restore import restore, serve, suspects
 from agent.ota.slots import slot_name
 from agent.ota.threads import in_thread
 from agent.ota.worker_protocol import Fetch, Fetched, Unpack, Unpacked
@@ -246,11 +246,10 @@ class Actions:
     async def _rolling_back(self) -> Outcome:
         """Return to the best version that works; a few attempts, as this must not fail for a passing reason."""
         install = self._install
-        avoid = install.journal.slot
         wished = bool(install.journal.fallback) or any(record.proven for record in install.slots.records())
         for attempt in range(1, _ATTEMPTS_TO_RETURN + 1):
             try:
-                slot = await restore(install, avoid)
+                slot = await restore(install, *suspects(install.journal))
                 break
             except (SkerryError, OSError) as error:
                 if attempt == _ATTEMPTS_TO_RETURN:

@@ -15,7 +15,7 @@ from agent.ota import journal as journals
 from agent.ota.installation import Installation
 from agent.ota.journal import Journal
 from agent.ota.machine import Event, State, accepts, is_exhausted
-from agent.ota.restore import candidates, restore, serve
+from agent.ota.restore import candidates, restore, serve, suspects
 from agent.ota.threads import in_thread
 from shared import durable
 from shared.errors import NotFound, SkerryError, StorageFailure
@@ -42,7 +42,7 @@ async def recover(install: Installation) -> None:
 
 async def _serve_way_back(install: Installation) -> None:
     """Serve at once what the way back leads to; the driver then takes that way to its end, failures included."""
-    for slot in candidates(install, install.journal.slot):
+    for slot in candidates(install, *suspects(install.journal)):
         try:
             await serve(install, slot)
             return
@@ -84,7 +84,8 @@ async def _serve_active(install: Installation) -> None:
     except SkerryError as error:
         install.tell(error.code, f"The active version cannot serve: {error.message}")
         if accepts(install.state, Event.DAMAGED):
-            damaged = install.journal.after(Event.DAMAGED, error.code, error.message)
+            code = error.code if error.code.startswith("slot.") else "slot.load_failed"
+            damaged = install.journal.after(Event.DAMAGED, code, error.message)
             await _note(install, msgspec.structs.replace(damaged, slot=active or damaged.slot))
             return
     await _repair(install, active)
@@ -93,7 +94,7 @@ async def _serve_active(install: Installation) -> None:
 async def _repair(install: Installation, damaged: str | None) -> None:
     """Serve another version while the installation in hand goes on."""
     try:
-        found = await restore(install, damaged or "")
+        found = await restore(install, last=damaged or "")
     except (SkerryError, OSError) as error:
         _LOG.error("%s: no version could be restored: %s", install.model, error)
         return

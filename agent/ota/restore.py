@@ -12,28 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from agent.ota.installation import Installation
+from agent.ota.journal import Journal
 from agent.ota.ports import Host
 from agent.ota.threads import in_thread
 from shared.errors import InternalError, SkerryError
 
-__all__ = ["candidates", "restore", "serve"]
+__all__ = ["candidates", "restore", "serve", "suspects"]
 
 _LOG = logging.getLogger("agent.ota")
 
 
-def candidates(install: Installation, avoid: str = "") -> list[str]:
-    """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others.
+def suspects(journal: Journal) -> tuple[str, str]:
+    """What a way back avoids, and what it tries `last`: a version that could not be read may be readable now."""
+    return ("", journal.slot) if journal.reason_code.startswith("slot.") else (journal.slot, "")
 
-    A version that the device was sent away from comes last: it worked once, which is better than nothing. So does one
-    that could not be read: when it is found whole now, the disk had failed for a moment, and not the version.
+
+def candidates(install: Installation, avoid: str = "", last: str = "") -> list[str]:
+    """Slots that may serve instead of `avoid`, best first: the fallback, the active one if proven, others, `last`.
+
+    A version that the device was sent away from comes late: it worked once, which is better than nothing.
     """
     records = sorted(install.slots.records(), key=lambda record: record.left)
     proven = [record.slot for record in records if record.proven]
     active = install.slots.active()
     wished = [install.journal.fallback, active if active in proven else None, *proven]
-    found = [slot for slot in dict.fromkeys(wished) if slot and slot != avoid]
-    unreadable = avoid in proven and install.journal.reason_code.startswith("slot.")
-    return [*found, avoid] if unreadable else found
+    found = [slot for slot in dict.fromkeys(wished) if slot and slot not in (avoid, last)]
+    return [*found, last] if last in proven else found
 
 
 async def serve(install: Installation, slot: str) -> None:
@@ -53,9 +57,9 @@ def _load(host: Host, model: str, directory: Path) -> Any:
         raise InternalError("slot.load_failed", f"{directory.name} cannot be loaded: {error}"[:300]) from error
 
 
-async def restore(install: Installation, avoid: str = "") -> str | None:
+async def restore(install: Installation, avoid: str = "", last: str = "") -> str | None:
     """Serve the best candidate and point at it; None when there is none that works. Error `storage.write`."""
-    for slot in candidates(install, avoid):
+    for slot in candidates(install, avoid, last):
         try:
             await serve(install, slot)
         except SkerryError as error:
