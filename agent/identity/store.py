@@ -119,11 +119,16 @@ class IdentityStore:
         """Complete an enrolment."""
         durable.make_dir(self.root)
         durable.write_file(self.hub_ca, ca_pem, mode=0o644)
-        self.switch(key_pem, certificate_pem, valid)
+        self._use(key_pem, certificate_pem, valid)
         durable.write_file(self._file, canonical.dumps(identity))
+        self._forget_pending()  # not before: the token works again for this key only
 
     def switch(self, key_pem: bytes, certificate_pem: bytes, valid: Validity) -> None:
         """Use a new key and certificate from now on; the pair before stays for connections that still read it."""
+        self._use(key_pem, certificate_pem, valid)
+        self._forget_pending()
+
+    def _use(self, key_pem: bytes, certificate_pem: bytes, valid: Validity) -> None:
         before = self._pair_in_use()
         pair = self.root / f"pair-{valid.sha256[:16]}"
         durable.make_dir(pair)
@@ -133,10 +138,12 @@ class IdentityStore:
         self._link(self._current, pair.name)
         for name in ("device.key", "device.crt"):
             self._link(self.root / name, f"current/{name}")
-        shutil.rmtree(self.pending_key.parent, ignore_errors=True)
         for old in self.root.glob("pair-*"):
             if old.name not in (pair.name, before):
                 shutil.rmtree(old, ignore_errors=True)
+
+    def _forget_pending(self) -> None:
+        shutil.rmtree(self.pending_key.parent, ignore_errors=True)
 
     def _pair_in_use(self) -> str:
         with contextlib.suppress(OSError):
