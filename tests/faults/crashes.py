@@ -71,7 +71,6 @@ def trace_act(world: World, directory: Path, *, warm: bool = False) -> list[Op]:
     """Trace the scenario's operation; the model's last image is checked against the real folder."""
     root = directory / "traced"
     shutil.copytree(world.prepared, root, symlinks=True)
-    world.before_life()
     command = _command(world, "act", "warm" if warm else "cold", [root])
     ops = run_traced(command, [root], directory / "trace")[root]
     check_model(world.prepared, ops, root)
@@ -129,7 +128,6 @@ def recover(world: World, crash: Crash, root: Path) -> str:
     shutil.rmtree(root, ignore_errors=True)
     materialise(crash.image, root)
     scenario = SCENARIOS[world.scenario]
-    world.before_life()
     try:
         scenario.check(world.facts, root, crash.marks)
         asyncio.run(scenario.recover(world.facts, root, crash.marks))
@@ -164,7 +162,6 @@ def explore_pairs(
         for crash, root, base in zip(batch, roots, bases, strict=True):
             materialise(crash.image, root)
             materialise(crash.image, base)
-        world.before_life()
         traces = run_traced(_command(world, "recover", "warm", roots), roots, directory / "trace")
         for crash, root, base in zip(batch, roots, bases, strict=True):
             second = [one for one in crashes(base, traces[root], cuts, seed) if only in (None, one.k)]

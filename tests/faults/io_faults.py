@@ -108,7 +108,6 @@ def run_one(world: World, again: Path, server: FiuServer, run: FaultRun, directo
     root = directory / "faulty"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(world.prepared, root, symlinks=True)
-    world.before_life()
     outcome = server.run(order_of(world, run, root))
     tally.runs += 1
     tally.ends[outcome.end] = tally.ends.get(outcome.end, 0) + 1

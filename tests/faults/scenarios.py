@@ -14,6 +14,7 @@ from typing import Protocol
 
 from agent.hub_http import fetch_ca
 from agent.identity.enrol import Wish, enrol
+from agent.identity.keys import make_csr
 from agent.identity.renew import renew
 from agent.identity.store import IdentityStore
 from agent.link.desired import DesiredStore
@@ -116,12 +117,14 @@ class EnrolScenario:
     """An enrolment that is repeated with the same join string until it is complete."""
 
     async def act(self, facts: Facts, root: Path, warm: bool) -> None:
-        self._enrol(facts, root)
+        self._enrol(facts, root, said=True)
         mark(root, "enrolled")
 
     def check(self, facts: Facts, root: Path, marks: Sequence[str]) -> None:
         if "enrolled" in marks and not IdentityStore(root / "identity").exists():
             raise Broken("the person was told of the enrolment, but it is gone")
+        if "asked" in marks and not IdentityStore(root / "identity").exists():
+            self._same_key(root)
 
     async def recover(self, facts: Facts, root: Path, marks: Sequence[str]) -> None:
         if not IdentityStore(root / "identity").exists():
@@ -130,9 +133,21 @@ class EnrolScenario:
         if not (root / "tuf" / "root.json").read_bytes():
             raise Broken("the device is enrolled without a root of trust")
 
-    def _enrol(self, facts: Facts, root: Path) -> None:
+    def _same_key(self, root: Path) -> None:
+        """The token is used up for every key but the one that the hub was asked about."""
+        try:
+            make_csr(IdentityStore(root / "identity").pending_key.read_bytes(), "again")
+        except (OSError, SkerryError) as error:
+            raise Broken(f"the hub may know the key, but it is gone: {error}") from error
+
+    def _enrol(self, facts: Facts, root: Path, *, said: bool = False) -> None:
+        def ca(url: str) -> bytes:
+            if said:
+                mark(root, "asked")
+            return fetch_ca(url)
+
         wish = Wish(profile="x86-gateway", device_id=facts.device_id)
-        enrol(AgentPaths(root), decode_join(facts.join), wish, ca_source=fetch_ca)
+        enrol(AgentPaths(root), decode_join(facts.join), wish, ca_source=ca)
 
 
 class RenewScenario:

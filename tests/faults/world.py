@@ -21,7 +21,7 @@ from agent.paths import AgentPaths
 from shared.join import encode_join
 from shared.runtime.model import LoadedModel
 from shared.wire.down import DesiredState, encode
-from tests.agent_identity.tiny_hub import TinyHub
+from tests.agent_identity.tiny_hub import Answer, TinyHub
 from tests.faults.facts import Expected, Facts, save_facts
 from tests.faults.life import living
 from tests.models import load_digits, unpacked_digits
@@ -37,14 +37,13 @@ _HALF = 20_000
 
 @dataclass(frozen=True)
 class World:
-    """A scenario, ready: `prepared` is the state folder before the operation. `before_life` is called before each."""
+    """A scenario, ready: `prepared` is the state folder before the operation."""
 
     scenario: str
     facts: Facts
     facts_file: Path
     prepared: Path
     hub: HubSim | None = None
-    before_life: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -149,15 +148,21 @@ def _first(scenario: str, directory: Path, stack: ExitStack) -> World:
 
 
 def _identity(scenario: str, directory: Path, stack: ExitStack) -> World:
-    """A hub that enrols; a token works again for whoever asks, as the real hub does for the same key."""
+    """A hub that enrols. The real one lets a token work again for the same key; the scenario sees to that key."""
+
+    def enrol_again(name: str, headers: dict[str, str], body: bytes) -> Answer:
+        hub.tokens.add("ske_good")
+        return hub.enrol(name, headers, body)
+
     (directory / "tls").mkdir()
     hub = TinyHub(directory / "tls")
     stack.callback(hub.close)
+    hub.routes["POST /v1/device/enrol"] = enrol_again
     (directory / "prepared").mkdir()
     if scenario == "renew":
         enrol(AgentPaths(directory / "prepared"), hub.join(), Wish(profile="x86-gateway", device_id=DEVICE))
     facts = Facts(device_id=DEVICE, join=encode_join(hub.join()))
-    return _world(scenario, directory, facts, before_life=lambda: hub.tokens.add("ske_good"))
+    return _world(scenario, directory, facts)
 
 
 def _metadata(scenario: str, directory: Path, stack: ExitStack) -> World:
