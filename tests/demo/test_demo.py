@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,14 +18,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def demo(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder with a short name: the devices' sockets are in it, and a socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="sk-") as made:
+        yield Path(made) / "demo"
+
+
+@contextmanager
+def demo(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo's process, which does not outlive the block."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "scripts.demo_app", "--dir", str(folder), *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # it ends its children
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -40,10 +58,10 @@ def left_behind(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_whole_job_runs_on_real_data(tmp_path: Path) -> None:
-    folder, facts_file = tmp_path / "demo", tmp_path / "facts.json"
-    process = demo(folder, "--json", str(facts_file))
-    said, _ = process.communicate(timeout=400)
+def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
+    facts_file = tmp_path / "facts.json"
+    with demo(folder, "--json", str(facts_file)) as process:
+        said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     facts = json.loads(facts_file.read_text())
     assert len(facts["version_2"]) == 5
@@ -60,25 +78,24 @@ def test_the_whole_job_runs_on_real_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_every_child(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    process = demo(folder)
-    end = time.monotonic() + 120
-    while not (folder / "device-5" / "run" / "agent.sock").exists():
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        assert time.monotonic() < end, "the agents did not start"
-        time.sleep(0.1)
-    assert len(left_behind(folder)) > 6
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+def test_ctrl_c_ends_every_child(folder: Path) -> None:
+    with demo(folder) as process:
+        end = time.monotonic() + 120
+        while not (folder / "device-5" / "run" / "agent.sock").exists():
+            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            assert time.monotonic() < end, "the agents did not start"
+            time.sleep(0.1)
+        assert len(left_behind(folder)) > 6
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert left_behind(folder) == []
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    process = demo(tmp_path)
-    said, _ = process.communicate(timeout=60)
+    with demo(tmp_path) as process:
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "not empty" in said
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
