@@ -18,7 +18,7 @@ from hub.api.artefacts import serve_blob
 from hub.api.auth import HubDep, RequireEither, require
 from hub.api.words import NO_NUL
 from hub.trust.names import parse_role, role_model, split_target_file
-from hub.trust.staging import Outcome
+from hub.trust.staging import TOGETHER, Outcome
 from hub.wiring import Hub
 from shared.errors import NotFound
 from shared.limits import MIB
@@ -66,12 +66,16 @@ class Bootstrap(BaseModel):
 
 
 class Proposal(BaseModel):
-    """The next version of a role, signed or not yet, and the target files that it describes."""
+    """The next version of a role, signed or not yet, and the target files that it describes.
+
+    `together`: not before the staged change of the role that appoints its signers.
+    """
 
     model_config = ConfigDict(extra="forbid")
     metadata: Text
     files: Files = {}
     note: Annotated[str, Field(max_length=200, pattern=NO_NUL)] = ""
+    together: bool = False
 
 
 class SignatureBody(BaseModel):
@@ -231,7 +235,9 @@ def staged(hub: HubDep, role: str, principal: Reader) -> OutcomeAnswer:
 def propose(hub: HubDep, role: str, body: Proposal, principal: Stager) -> OutcomeAnswer:
     """Stage the next version of a role; signatures that it carries count at once."""
     name = _scoped(principal, role, change=True)
-    context = {"note": body.note} if body.note else {}
+    context: dict[str, Any] = {"note": body.note} if body.note else {}
+    if body.together:
+        context[TOGETHER] = True
     data, files = body.metadata.encode(), _encoded(body.files)
     return _told(hub, hub.trust.propose(name, data, principal.name, files=files, context=context))
 

@@ -18,8 +18,8 @@ from hub.cli.repository_view import open_view
 from hub.cli.session import Session
 from hub.trust import metadata
 from hub.trust.metadata import Quorum
-from hub.trust.names import role_model, role_of
-from shared.errors import Conflict, NotFound, Untrusted
+from hub.trust.names import delegator_of, role_model, role_of
+from shared.errors import Conflict, NotFound
 
 __all__ = ["Revocation"]
 
@@ -91,11 +91,11 @@ class Revocation:
         models = {model: self._new[role_of(model)] for model in map(role_model, self._new) if model is not None}
         if models:
             found["targets"] = metadata.revise_targets(self._view.targets, models=models, expires_s=self._expires_s)
-        elif "targets" in self._new and not _carries(self._view.targets, self._new["targets"]):
+        elif "targets" in self._new and not metadata.carries(self._view.targets, self._new["targets"]):
             found["targets"] = metadata.renew(self._view.targets, expires_s=self._expires_s)
         for model, quorum in models.items():
             release = self._view.role(role_of(model))
-            if release is not None and not _carries(release, quorum):
+            if release is not None and not metadata.carries(release, quorum):
                 found[role_of(model)] = metadata.renew(release, expires_s=self._expires_s)
         return found
 
@@ -117,6 +117,9 @@ class Revocation:
             spare = len(new.keys) - new.threshold
             warning = "" if spare else "; no further key may be lost"
             lines.append(f"  {role}: {new.threshold} of {len(new.keys)} sign from now on{warning}")
+        for role, old in self._old.items():
+            if role == "root" and role in self._new and len(old.keys) - 1 < old.threshold:
+                lines.append("  Its own signature is needed for that once more: without it the root cannot be changed.")
         again = [role for role in self._data if role not in self._new]
         lines += [f"  {role} is signed again, because its signatures count no more" for role in again]
         return lines
@@ -126,7 +129,9 @@ class Revocation:
         for role, data in self._data.items():
             allowed = {*self._old[role].key_ids, *self._new.get(role, self._old[role]).key_ids}
             able = [signer for signer in signers if signer.public_key.keyid in allowed]
-            submit(self._session, role, data, able, note=f"key {self.key_id[:12]} revoked")
+            together = (delegator_of(role) or "") in self._data
+            note = f"key {self.key_id[:12]} revoked"
+            submit(self._session, role, data, able, note=note, together=together)
         staged = {item["role"]: item for item in self._session.client.get("/v1/trust/status")["staged"]}
         roles = [self._role_answer(role, staged.get(role)) for role in self._data]
         return {"key_id": self.key_id, "roles": roles}
@@ -134,9 +139,13 @@ class Revocation:
     def _role_answer(self, role: str, staged: Mapping[str, Any] | None) -> dict[str, Any]:
         if staged is None:
             return {"role": role, "published": True, "missing": 0, "signers": []}
-        needed = [item for item in staged["requirements"] if len(item["signed"]) < item["threshold"]]
-        able = {key_id for item in needed for key_id in item["key_ids"] if key_id not in item["signed"]}
-        signers = [{"key_id": key_id, "name": self._names.get(key_id)} for key_id in sorted(able - {self.key_id})]
+        able: set[str] = set()
+        for item in staged["requirements"]:
+            lacking = item["threshold"] - len(item["signed"])
+            left = set(item["key_ids"]) - set(item["signed"])
+            if lacking > 0:
+                able |= left if len(left) <= lacking else left - {self.key_id}
+        signers = [{"key_id": key_id, "name": self._names.get(key_id)} for key_id in sorted(able)]
         return {"role": role, "published": False, "missing": staged["missing"], "signers": signers}
 
     def outcome_words(self, answer: Mapping[str, Any]) -> list[str]:
@@ -159,18 +168,3 @@ class Revocation:
         name = self._names.get(key_id)
         return f"{name} ({key_id[:12]}…)" if name else f"{key_id[:12]}…"
 
-
-def _carries(data: bytes, quorum: Quorum) -> bool:
-    """Whether metadata has enough valid signatures of this quorum."""
-    found = metadata.parse_any(data)
-    valid = 0
-    for key in quorum.keys:
-        signature = found.signatures.get(key.keyid)
-        if signature is None:
-            continue
-        try:
-            metadata.check_signature(data, key, signature)
-        except Untrusted:
-            continue  # counted as missing
-        valid += 1
-    return valid >= quorum.threshold

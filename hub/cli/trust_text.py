@@ -11,7 +11,7 @@ from hub.cli.text import ago
 
 __all__ = ["said", "say_all", "staged_table"]
 
-_NOT_SHOWN = ("bundle_sha256", "revokes")
+_NOT_SHOWN = ("bundle_sha256", "revokes", "together")
 
 
 def said(answer: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ __all__ = [
     "build_snapshot",
     "build_targets",
     "build_timestamp",
+    "carries",
     "check_signature",
     "describe_file",
     "expiry_s",
@@ -143,6 +144,21 @@ def check_signature(data: bytes, key: Key, signature: Signature) -> None:
             "The signature does not match what is to be signed.",
             hint="Fetch the newest bytes and sign again.",
         ) from error
+
+
+def carries(data: bytes, quorum: Quorum) -> bool:
+    """Whether metadata has enough valid signatures of this quorum."""
+    found = parse_any(data)
+    valid = 0
+    for key in quorum.keys:
+        if key.keyid not in found.signatures:
+            continue
+        try:
+            key.verify_signature(found.signatures[key.keyid], found.signed_bytes)
+        except UnverifiedSignatureError:
+            continue  # counted as missing
+        valid += 1
+    return valid >= quorum.threshold
 
 
 def attach(data: bytes, *signatures: Signature) -> bytes:

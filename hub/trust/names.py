@@ -13,6 +13,7 @@ from shared.ids import parse_model_name, parse_version
 
 __all__ = [
     "OFFLINE_ROLES",
+    "delegator_of",
     "parse_filename",
     "parse_role",
     "role_model",
@@ -50,6 +51,14 @@ def role_paths(model: str) -> list[str]:
 def target_path(model: str, version: int) -> str:
     """The target path of a version's bundle."""
     return f"{parse_model_name(model)}/{parse_version(version)}.bundle"
+
+
+def delegator_of(role: str) -> str | None:
+    """The role that appoints the signers of `role`; None for root, which appoints itself."""
+    root, targets = OFFLINE_ROLES
+    if role == root:
+        return None
+    return root if role == targets else targets
 
 
 def parse_role(text: str) -> str:

@@ -16,10 +16,11 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from hub.settings import TrustSettings
 from hub.store.trust import PublishedMetadata
 from hub.trust import metadata
+from hub.trust.names import delegator_of
 from hub.trust.verify import Candidate, check_candidate
 from shared.errors import Untrusted
 
-__all__ = ["Latest", "Publication", "Publisher", "delegator_of"]
+__all__ = ["Latest", "Publication", "Publisher"]
 
 Latest = Callable[[str], PublishedMetadata | None]
 """The newest published version of a role."""
@@ -31,13 +32,6 @@ class Publication:
 
     rows: tuple[PublishedMetadata, ...]
     roles: tuple[str, ...]
-
-
-def delegator_of(role: str) -> str | None:
-    """The role that appoints the signers of `role`; None for root, which appoints itself."""
-    if role == Root.type:
-        return None
-    return Root.type if role == Targets.type else Targets.type
 
 
 @dataclass(frozen=True, slots=True)

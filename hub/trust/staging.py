@@ -19,15 +19,18 @@ from hub.store import trust as store
 from hub.store.database import Connection
 from hub.store.trust import StagedMetadata
 from hub.trust import metadata, proposals
-from hub.trust.names import parse_role, role_model, role_of, target_path
+from hub.trust.names import delegator_of, parse_role, role_model, role_of, target_path
 from hub.trust.online_keys import OnlineKeys
-from hub.trust.publication import delegator_of
 from hub.trust.published import PublishedRepository
 from hub.trust.registry import Audit
 from shared.assignment_keys import ASSIGNMENT_KEYS_PATH
 from shared.errors import Conflict, Forbidden, InvalidInput, NotFound, Untrusted
 
-__all__ = ["Outcome", "Requirement", "Staging"]
+__all__ = ["TOGETHER", "Outcome", "Requirement", "Staging"]
+
+TOGETHER = "together"
+"""In the context of what is staged: it is for the signers that the staged change of its delegator appoints, and so is
+never published before that, where the old signers would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +276,9 @@ class Staging:
             for other in store.list_staged(connection)
             if other.version > _version(store.latest(connection, other.role))
         }
+        awaited = delegator_of(row.role) if row.context.get(TOGETHER) else None
+        if awaited is not None and awaited in staged:
+            return self._publish_together(connection, row, self._must(connection, awaited), actor, now_s)
         try:
             publication = self._published.publisher(connection, now_s).prepare_with_staged(row.role, staged)
         except Untrusted as error:
@@ -280,6 +286,15 @@ class Staging:
         self._published.commit(connection, publication, staged, actor)
         self._publish_what_waited(connection, actor, now_s)
         return Outcome(row.role, row.version, row.data, row.context, (), published=True)
+
+    def _publish_together(
+        self, connection: Connection, row: StagedMetadata, awaited: StagedMetadata, actor: str, now_s: float
+    ) -> Outcome:
+        """Publish what appoints the signers of `row`, which takes `row` along; until that can be, both wait."""
+        found = self._publish_if_complete(connection, awaited, actor, now_s)
+        if store.get_staged(connection, row.role) is None:
+            return Outcome(row.role, row.version, row.data, row.context, (), published=True)
+        return self._outcome(connection, row, found.waiting_for or f"It is published together with {awaited.role}.")
 
     def _publish_what_waited(self, connection: Connection, actor: str, now_s: float) -> None:
         """Publish what had its signatures and waited for the change that has just been published."""
