@@ -208,6 +208,20 @@ def _install_lines(data: Any) -> Iterable[str]:
             yield f"{what} is accepted. `skerry-agent status` shows how it goes."
 
 
+@app.command(epilog="Example: skerry-agent doctor")
+def doctor(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Say what is wrong with this device and what to do; exit code 0 is healthy, 20 a warning, 21 a problem."""
+
+    def work(output: Output) -> None:
+        from agent.doctor.command import run as examine
+
+        found = examine(_paths(state), output)
+        if found:
+            raise typer.Exit(found)
+
+    _run(as_json, work)
+
+
 @app.command(epilog="Example: skerry-agent infer digits image.npy")
 def infer(
     model: Annotated[str, typer.Argument(help="The model's name.")],

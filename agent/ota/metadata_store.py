@@ -63,10 +63,7 @@ class MetadataStore:
 
     def load_floor(self) -> Floor:
         """The floor; an empty one when it is missing or damaged."""
-        try:
-            return sealed.load(self._directory / _FLOOR, Floor, limit=_FLOOR_BYTES)
-        except (NotFound, TooLarge, StorageFailure):
-            return Floor()
+        return read_floor(self._directory)
 
     def save_floor(self, floor: Floor) -> None:
         """Write the floor."""
@@ -74,6 +71,14 @@ class MetadataStore:
 
     def _file(self, role: str) -> Path:
         return self._directory / f"{quote(role, '')}.json"
+
+
+def read_floor(directory: Path) -> Floor:
+    """The floor in a folder, which need not exist; nothing is written."""
+    try:
+        return sealed.load(directory / _FLOOR, Floor, limit=_FLOOR_BYTES)
+    except (NotFound, TooLarge, StorageFailure):
+        return Floor()
 
 
 def read_file(path: Path) -> bytes | None:
