@@ -29,6 +29,7 @@ from shared.errors import (
     Unavailable,
     Untrusted,
 )
+from shared.tls import excuse_clock
 
 __all__ = ["Answer", "HubHttp", "fetch_ca"]
 
@@ -64,6 +65,7 @@ class HubHttp:
         if credentials is not None:
             try:
                 context.load_cert_chain(credentials.certificate, credentials.key)
+                excuse_clock(context, credentials.known_s)
             except (ssl.SSLError, OSError) as error:
                 raise InvalidInput("identity.damaged", "The device's key and certificate cannot be used.") from error
         self._client = _client(hub_url, context)

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from shared import canonical, durable, limits
-from shared.errors import NotFound, StorageFailure
+from shared.errors import NotFound, SkerryError, StorageFailure
 from shared.wire.types import DeviceId, Sha256, TimeS, Word
 
 __all__ = ["Credentials", "Identity", "IdentityStore", "Validity"]
@@ -45,11 +45,15 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """The paths that TLS needs, all of one pair (never half of a newer one)."""
+    """The paths that TLS needs, all of one pair (never half of a newer one).
+
+    known_s: when the certificate began to be valid, so a moment that has passed (seconds since 1970; 0: not known).
+    """
 
     key: Path
     certificate: Path
     hub_ca: Path
+    known_s: float = 0.0
 
 
 class IdentityStore:
@@ -101,6 +105,8 @@ class IdentityStore:
         for path in (found.key, found.certificate, found.hub_ca):
             if not path.is_file():
                 raise _damaged(f"{path.name} is missing.")
+        with contextlib.suppress(SkerryError):  # Only a hint: without it the dates of certificates are checked.
+            return msgspec.structs.replace(found, known_s=self.validity().not_before_s)
         return found
 
     def validity(self) -> Validity:

@@ -21,7 +21,7 @@ from agent.identity.store import Credentials, Identity
 from agent.link.connection import Connection, Receive
 from shared import limits
 from shared.errors import SkerryError, StorageFailure, Unauthorised, Unavailable, Untrusted
-from shared.tls import client_context
+from shared.tls import client_context, excuse_clock
 
 __all__ = ["MqttConnector"]
 
@@ -54,6 +54,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     try:
         context = client_context(credentials.hub_ca)
         context.load_cert_chain(credentials.certificate, credentials.key)
+        excuse_clock(context, credentials.known_s)
     except (ssl.SSLError, OSError) as error:
         raise StorageFailure("identity.damaged", f"Key or certificate cannot be used: {error}.") from error
     return context

@@ -4,7 +4,7 @@ Rules: kept in a file of its own, so that losing a metadata file does not lose t
 again from the metadata files. Versions of timestamp and snapshot (and what the snapshot lists) count only under the
 keys that signed them: a root that changes those keys starts them anew, which is how a repository recovers from a
 fast-forward attack (TUF specification 5.3.11). `verified_s` is a lower bound of the true time, noted when the
-machine had been up for `uptime_s`; `agent.ota.trusted_time` says how it grows.
+machine had been up for `uptime_s` since the start `boot`; `agent.ota.trusted_time` says how it grows.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
     meta: dict[str, Count] = {}
     verified_s: float = 0.0
     uptime_s: float = 0.0
+    boot: str = ""
 
 
 def under_keys(floor: Floor, keys: str) -> Floor:

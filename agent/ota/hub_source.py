@@ -18,6 +18,7 @@ from agent.ota.settings import OtaSettings
 from shared import __version__
 from shared.clock import Clock
 from shared.errors import InvalidInput, NotFound, SkerryError, TooLarge, Unavailable, Untrusted
+from shared.tls import excuse_clock
 
 __all__ = ["HubSource", "open_client", "reach", "refusal"]
 
@@ -31,6 +32,7 @@ def open_client(hub_url: str, credentials: Credentials, settings: OtaSettings) -
         context = ssl.create_default_context(cafile=str(credentials.hub_ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(credentials.certificate, credentials.key)
+        excuse_clock(context, credentials.known_s)
     except (ssl.SSLError, OSError) as error:
         raise InvalidInput("identity.damaged", "The device's key and certificate cannot be used.") from error
     return httpx.Client(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.ota.children import command, environment
+from agent.ota.children import command, end, environment
 from agent.ota.probe import MAX_RESULT_BYTES, ProbeOrder, ProbeResult
 from agent.ota.settings import OtaSettings
 from shared import limits
@@ -114,9 +114,7 @@ class Prober:
                 "probe.timeout", f"The version did not finish its trial in {self._settings.probe_timeout_s:g} s."
             ) from error
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(process.wait())
+            await end(process)
         return process.returncode or 0, output
 
 

@@ -11,33 +11,44 @@ moment by an old mirror, not even by restarting it again and again.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.ota.floor import Floor
 from shared import limits
 
-__all__ = ["RELEASED_S", "least_s", "now_s", "running_s", "system_uptime_s"]
+__all__ = ["RELEASED_S", "Uptime", "least_s", "now_s", "running_s", "system_uptime"]
 
 RELEASED_S = 1_767_225_600.0
 """No copy of this software is older than this (2026-01-01, UTC); moved forward with releases."""
 
 
-def system_uptime_s() -> float:
-    """Seconds since the machine started, time asleep included: the kernel's own count, which no setting moves."""
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """How long the machine is up (seconds, time asleep included), and a name for this start of it."""
+
+    seconds: float
+    boot: str = ""
+
+
+def system_uptime() -> Uptime:
+    """The kernel's own count, which no setting of the clock moves."""
     try:
-        return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Uptime(float(Path("/proc/uptime").read_text(encoding="ascii").split()[0]), boot[:64])
     except (OSError, ValueError, IndexError):
-        return time.monotonic()
+        return Uptime(time.monotonic())
 
 
-def running_s(noted_s: float, uptime_s: float) -> float:
-    """How long the machine has run at the least since its uptime was `noted_s`; it may have been started again."""
-    return uptime_s - noted_s if uptime_s >= noted_s else uptime_s
+def running_s(floor: Floor, uptime: Uptime) -> float:
+    """How long the machine has run at the least since the floor was noted; it may have been started again."""
+    same = uptime.boot == floor.boot and uptime.seconds >= floor.uptime_s
+    return uptime.seconds - floor.uptime_s if same else uptime.seconds
 
 
-def least_s(floor: Floor, uptime_s: float, not_before_s: float) -> float:
+def least_s(floor: Floor, uptime: Uptime, not_before_s: float) -> float:
     """The floor of the time, in seconds since 1970."""
-    stored_s = floor.verified_s + running_s(floor.uptime_s, uptime_s) if floor.verified_s else 0.0
+    stored_s = floor.verified_s + running_s(floor, uptime) if floor.verified_s else 0.0
     return min(max(stored_s, not_before_s), float(limits.MAX_CLOCK_S))
 
 

@@ -38,6 +38,7 @@ from tuf.ngclient.config import EnvelopeType
 from agent.ota import trusted_time
 from agent.ota.floor import check, under_keys
 from agent.ota.metadata_store import LARGEST_BYTES, MetadataStore
+from agent.ota.trusted_time import Uptime
 from shared import canonical, durable, limits
 from shared.clock import Clock
 from shared.errors import InvalidInput, NotFound, StorageFailure, TooLarge, Untrusted
@@ -78,22 +79,22 @@ class UpdateClient:
         *,
         bootstrap: bytes | None = None,
         not_before_s: float = 0.0,
-        uptime: Callable[[], float] = trusted_time.system_uptime_s,
+        uptime: Callable[[], Uptime] = trusted_time.system_uptime,
         targets_prefix: str = "targets/",
     ) -> None:
         """`bootstrap`: root metadata to start from when the folder has none that is whole.
 
-        not_before_s: a moment that has passed for sure (seconds since 1970). uptime: seconds that the machine is up.
+        not_before_s: a moment that has passed for sure (seconds since 1970). uptime: how long the machine is up.
         """
         self._store = MetadataStore(directory)
         self._source = source
         self._prefix = targets_prefix
         self._floor = self._saved = self._store.load_floor()
-        uptime_s = uptime()
-        least_s = trusted_time.least_s(self._floor, uptime_s, not_before_s)
+        up = uptime()
+        least_s = trusted_time.least_s(self._floor, up, not_before_s)
         self.now_s = trusted_time.now_s(clock.now(), least_s)
         self._set = self._start(bootstrap)
-        self._raise_floor(verified_s=least_s, uptime_s=uptime_s)
+        self._raise_floor(verified_s=least_s, uptime_s=up.seconds, boot=up.boot)
         self._set.reference_time = datetime.fromtimestamp(self.now_s, UTC)
         self._refreshed = False
 
@@ -284,9 +285,11 @@ class UpdateClient:
     def _raise_floor(self, **fields: object) -> None:
         """Note what was just verified; the time alone is written at most once a minute."""
         self._floor = msgspec.structs.replace(self._floor, **fields)
-        verified_s, uptime_s = self._saved.verified_s, self._saved.uptime_s
-        timeless = msgspec.structs.replace(self._floor, verified_s=verified_s, uptime_s=uptime_s)
-        if timeless != self._saved or self._floor.verified_s >= verified_s + _TIME_STEP_S:
+        saved = self._saved
+        timeless = msgspec.structs.replace(
+            self._floor, verified_s=saved.verified_s, uptime_s=saved.uptime_s, boot=saved.boot
+        )
+        if timeless != saved or self._floor.verified_s >= saved.verified_s + _TIME_STEP_S:
             self._store.save_floor(self._floor)
             self._saved = self._floor
 

@@ -30,6 +30,7 @@ from agent.ota.hub_source import HubSource, open_client
 from agent.ota.release import decide
 from agent.ota.settings import OtaSettings
 from agent.ota.slots import MANIFEST, SlotRecord, Slots, slot_name
+from agent.ota.trusted_time import RELEASED_S
 from agent.ota.update_client import Source, UpdateClient
 from agent.ota.worker_protocol import (
     MAX_LINE_BYTES,
@@ -110,7 +111,8 @@ class Worker:
         identity = store.load()
         durable.make_dir(self._paths.tuf)
         with self._source(store, folder) as source, _exclusive(self._paths.tuf):
-            trusted = UpdateClient(self._paths.tuf, source, self._clock, not_before_s=store.validity().not_before_s)
+            known_s = max(store.validity().not_before_s, RELEASED_S)
+            trusted = UpdateClient(self._paths.tuf, source, self._clock, not_before_s=known_s)
             checked = decide(trusted, envelope, identity.device_id, floors)
         if folder and checked.refusal is None:
             # Nothing is accepted that the folder cannot deliver: its counter would be spent for a damaged copy.

@@ -6,11 +6,10 @@ This module imports nothing that the daemon should not carry; a test holds it to
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from agent.ota.children import command, environment
+from agent.ota.children import command, end, environment
 from agent.ota.settings import OtaSettings
 from agent.ota.worker_protocol import MAX_LINE_BYTES, Failed, Hello, Progress, Request, decode_reply, encode
 from agent.paths import AgentPaths
@@ -67,9 +66,7 @@ class WorkerSession:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(process.wait())
+        await end(process)
 
     async def _converse(self, request: Request, progress: Callable[[int], None]) -> object:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from agent.ota.trusted_time import Uptime
 from agent.ota.update_client import UpdateClient
 from shared import limits
 from shared.errors import SkerryError, StorageFailure
@@ -24,7 +25,7 @@ class Fleet:
         self.repository = repository
         self.folder = folder
         self.clock = FixedClock(repository.now_s)
-        self.uptime_s = 100.0
+        self.up = Uptime(100.0, "first")
         self.first_root = repository.files["1.root.json"]
 
     def client(self, *, not_before_s: float = 0.0, bootstrap: bool = True) -> UpdateClient:
@@ -35,7 +36,7 @@ class Fleet:
             self.clock,
             bootstrap=root,
             not_before_s=not_before_s,
-            uptime=lambda: self.uptime_s,
+            uptime=lambda: self.up,
         )
 
     def refresh(self) -> UpdateClient:
