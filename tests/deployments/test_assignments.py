@@ -176,6 +176,31 @@ def test_only_what_a_device_has_not_taken_up_is_renewed(
     assert fleet.assignments.reissue_expiring() == int(renewed)
 
 
+@pytest.mark.parametrize(
+    ("report", "renewed"),
+    [
+        ({"version": None, "state": "downloading", "counter": 1}, True),  # after a restart it checks again
+        ({"version": 1, "state": "probation", "counter": 1}, True),
+        ({"version": None, "state": "idle", "counter": 0}, True),  # it has not spoken about it
+        ({"version": 1, "state": "committed", "counter": 1}, False),  # it serves it
+        ({"version": None, "state": "rolled_back", "counter": 1, "reason_code": "probe.golden"}, False),  # it refused
+        ({"version": None, "state": "rolling_back", "counter": 1}, False),
+        ({"version": None, "state": "rolled_back", "counter": 1, "reason_code": "assignment.expired"}, True),
+    ],
+)
+def test_a_new_signing_key_renews_what_a_device_may_still_check(
+    fleet: FleetKit, report: dict[str, Any], renewed: bool
+) -> None:
+    deploy(fleet, 1, "id==pi-1")
+    fleet.report("pi-1", **report)
+    with fleet.db.write() as connection:
+        assert fleet.assignments.renew_pending(connection, fleet.clock.now()) == int(renewed)
+    assert pending(fleet) == ["pi-1"]
+    row = fleet.assigned("pi-1")
+    assert row is not None
+    assert row["counter"] == 1 + int(renewed)
+
+
 def test_a_withdrawn_version_is_not_renewed(fleet: FleetKit) -> None:
     deploy(fleet, 1)
     fleet.versions.withdraw("digits", 1, "", "olga")
