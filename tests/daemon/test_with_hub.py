@@ -16,7 +16,7 @@ from agent.identity.store import IdentityStore
 from agent.paths import AgentPaths
 from tests.daemon.device import install_digits, running
 from tests.hub_kit import HubKit, running_hub
-from tests.link.broker import free_port
+from tests.ports import free_port
 
 QUICK = """\
 telemetry_interval_s: 0.2

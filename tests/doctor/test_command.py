@@ -13,7 +13,7 @@ from agent.paths import AgentPaths
 from tests.daemon.device import running
 from tests.daemon.test_with_hub import enrol, messaging, until
 from tests.hub_kit import running_hub
-from tests.link.broker import free_port
+from tests.ports import free_port
 
 
 def doctor(paths: AgentPaths, *options: str) -> subprocess.CompletedProcess[str]:

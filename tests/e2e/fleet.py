@@ -22,7 +22,7 @@ from shared.limits import MIB
 from shared.wire.up import Event, encode_body
 from tests.daemon.device import install_digits
 from tests.hub_kit import data_hub
-from tests.messaging.rig import free_ports
+from tests.ports import free_ports
 
 DEADLINE_S = 120.0
 PROFILE = "x86-gateway"
@@ -52,8 +52,7 @@ class HubFolder:
     def __init__(self, parent: Path) -> None:
         self.data = parent / "hub"
         self.log = parent / "hub.log"
-        https, mqtt = free_ports()
-        nats, _ = free_ports()
+        https, mqtt, nats = free_ports(3)
         settings = {"port": https, "mqtt_port": mqtt, "nats": {"port": nats}}
         self.data.mkdir(parents=True)
         (self.data / "hub.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))

@@ -18,14 +18,10 @@ from hub.serving import serve
 from hub.settings import NatsSettings
 from hub.wiring import Hub
 from tests.hub_kit import HubKit, KitDevice, data_hub
+from tests.ports import free_port
 
 DEADLINE_S = 60.0
 CUT_OFF_S = 5.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

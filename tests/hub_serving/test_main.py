@@ -16,15 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_ports
+
 DEADLINE_S = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def children_of(pid: int) -> list[int]:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.identity.keys import check_certificate, new_key
 from agent.identity.store import Identity, IdentityStore
 from tests.agent_identity.authority import Authority
+from tests.ports import free_port
 
 _CONFIG = """
 server_name: test
@@ -35,13 +36,6 @@ mqtt {{
   }}
 }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _binary() -> str:

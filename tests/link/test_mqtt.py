@@ -16,7 +16,8 @@ from agent.link.connection import Connection
 from agent.link.mqtt import MqttConnector
 from shared.errors import SkerryError, Unavailable, Untrusted
 from tests.agent_identity.authority import Authority
-from tests.link.broker import Broker, free_port
+from tests.link.broker import Broker
+from tests.ports import free_port
 
 CONNECTOR = MqttConnector(timeout_s=10, keepalive_s=30)
 

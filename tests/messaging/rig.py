@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +28,7 @@ from hub.store.schema import device_certificates, devices, metadata
 from shared.clock import SystemClock
 from shared.tls import client_context
 from shared.wire.down import DesiredState
+from tests import ports
 
 DEADLINE_S = 30.0
 
@@ -271,10 +271,8 @@ class DeviceClient:
 
 def free_ports() -> tuple[int, int]:
     """Two ports that are free now."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
+    one, two = ports.free_ports(2)
+    return one, two
 
 
 def wait_for(condition: Callable[[], object], seconds: float = DEADLINE_S) -> None:
