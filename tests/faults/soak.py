@@ -71,9 +71,10 @@ def _io_faults(wanted: argparse.Namespace, folder: Path) -> list[str]:
         else:
             calls = run_one(world, facts, server, FaultRun(0, sys.maxsize, ERRORS[0]), folder / "fiu", tally).calls
             every = [FaultRun(0, k, ERRORS[k % len(ERRORS)]) for k in range(1, calls + 1)]
-            for number, run in enumerate([*every, *map(FaultRun, range(max(0, wanted.runs - calls)))]):
+            runs = [*every, *map(FaultRun, range(max(0, wanted.runs - calls)))]
+            for number, run in enumerate(runs[: wanted.runs]):
                 run_one(world, facts, server, run, folder / "fiu", tally)
-                if number % 500 == 0:
+                if number % 500 == 499:
                     print(f"fiu: {tally}", flush=True)
     print(f"fiu: {tally}", flush=True)
     return tally.failures
