@@ -22,6 +22,7 @@ from agent.ota.driver import Driver
 from agent.ota.installation import Installation
 from agent.ota.intake import Intake
 from agent.ota.journal import Journal
+from agent.ota.offline import FolderOffer, offer_folder
 from agent.ota.ports import Context, Host, Message, Probe, Worker
 from agent.ota.prober import Prober
 from agent.ota.recovery import mark_stable, recover
@@ -29,11 +30,12 @@ from agent.ota.settings import OtaSettings
 from agent.ota.threads import in_thread
 from agent.ota.worker_client import WorkerSession
 from agent.paths import AgentPaths
-from shared import durable, ids
+from shared import durable, ids, limits
 from shared.clock import Clock
 from shared.errors import InvalidInput, NotFound
 from shared.profiles import Profile
 from shared.wire.down import DesiredState
+from shared.wire.up import Event
 
 __all__ = ["InstallStatus", "Installer"]
 
@@ -83,8 +85,8 @@ class Installer:
         free_bytes: Callable[[Path], int] = _free_bytes,
         random: Callable[[], float] = random.random,
         observe: Callable[[Journal], None] = _nothing,
-    ) -> None:
         keep: Callable[[Message], Awaitable[object]] | None = None,
+    ) -> None:
         """`report`: queues a message for the hub; `keep`: does so and returns when it is on the disk (without it,
         what is queued counts as kept). The other keyword arguments are seams; the defaults are the real thing."""
 
@@ -97,11 +99,11 @@ class Installer:
             profile=profile,
             settings=settings,
             host=host,
-            probe=probe or Prober(profile, settings),
+            probe=probe or Prober(profile, settings, lambda event: self._context.queue(event)),
             open_worker=open_worker or (lambda: WorkerSession(paths, settings)),
             report=report,
-            clock=clock,
             keep=keep or queue,
+            clock=clock,
             random=random,
             free_bytes=free_bytes,
             observe=observe,
@@ -149,6 +151,10 @@ class Installer:
         """Take a desired state; returns at once."""
         self._intake.offer(desired)
 
+    async def install_folder(self, folder: str) -> list[FolderOffer]:
+        """Take the assignments for this device from a folder that a person brought; errors `install.*`."""
+        return await offer_folder(self._context, lambda: self._drivers, self._driver, folder)
+
     async def rollback(self, model: str) -> InstallStatus:
         """Return to the previous version, without network; `rollback.no_model`, `rollback.no_previous|busy|failed`."""
         driver = self._drivers.get(model)
@@ -185,13 +191,17 @@ class Installer:
             await driver.settle_restarts()
 
     async def _keep(self, run: Callable[[], object], what: str) -> None:
-        """Run a loop for ever: a defect in it is logged and tried again after a wait, never passed on."""
-        attempt = 0
+        """Run a loop for ever: a defect in it is told once and tried again after a wait, never passed on."""
+        attempt, told = 0, ""
         while True:
             try:
                 await run()  # type: ignore[misc]
-            except Exception:  # noqa: BLE001  (the boundary of the installer)
+            except Exception as error:  # noqa: BLE001  (the boundary of the installer)
                 _LOG.exception("the loop of %s failed in an unforeseen way", what)
+                why = f"The loop of {what} failed: {type(error).__name__}: {error}"[: limits.MAX_REASON_CHARS]
+                if why != told:
+                    told = why
+                    self._context.queue(Event(code="install.loop_failed", severity="error", message=why))
             attempt += 1
             await asyncio.sleep(delay_s(_AGAIN, attempt, self._context.random()))
 

@@ -39,6 +39,9 @@ class Controls:
         self.rolled_back.append(model)
         return {"ok": True}
 
+    async def install(self, folder: str) -> Any:
+        return [folder]
+
 
 @pytest.fixture
 async def server(host: ModelHost, tmp_path: Path) -> AsyncIterator[LocalServer]:
