@@ -26,6 +26,7 @@ from agent.inference.host import ModelHost
 from agent.inference.local_api.server import LocalServer, tune_process
 from agent.ota.history import HistoryEntry
 from agent.ota.installer import Installer, InstallStatus
+from agent.ota.offline import FolderOffer
 from agent.ota.ports import Host
 from agent.outbox.outbox import Outbox
 from agent.output import Output
@@ -251,3 +252,7 @@ class Daemon:
     async def rollback(self, model: str) -> InstallStatus:
         """For `skerry-agent rollback`."""
         return await self._installer.rollback(model)
+
+    async def install(self, folder: str) -> list[FolderOffer]:
+        """For `skerry-agent install`."""
+        return await self._installer.install_folder(folder)
