@@ -21,6 +21,7 @@ from typing import Any, cast
 import msgspec
 
 from agent import lock
+from agent.hang import HangGuard
 from agent.identity.store import Identity, IdentityStore
 from agent.inference.host import ModelHost
 from agent.inference.local_api.server import LocalServer, tune_process
@@ -140,6 +141,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then everything ends in order and what waits is on the disk."""
+        self._keep("hang guard", HangGuard(self._settings.hang_limit_s).run)
         await self._recover()
         self._keep("prediction API", self._serve)
         if self._settings.api_port is not None:

@@ -77,9 +77,7 @@ def _open(path: Path) -> zipfile.ZipFile:
         raise _malformed("it is encrypted or compressed in another way than deflate")
     if sum(info.file_size for info in infos) > limits.MAX_HELD_OUT_UNPACKED_BYTES:
         archive.close()
-        raise TooLarge(
-            "dataset.too_large", f"The data set unpacks to over {limits.MAX_HELD_OUT_UNPACKED_BYTES} bytes."
-        )
+        raise TooLarge("dataset.too_large", f"The data set unpacks to over {limits.MAX_HELD_OUT_UNPACKED_BYTES} bytes.")
     return archive
 
 
