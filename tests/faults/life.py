@@ -28,7 +28,7 @@ from agent.ota.settings import OtaSettings
 from agent.ota.slots import Slots
 from agent.outbox.outbox import Outbox
 from agent.paths import AgentPaths
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import Conflict, SkerryError
 from shared.profiles import load_profile
 from shared.wire.up import InstallReport, decode_body, decode_envelope
@@ -165,10 +165,16 @@ class Life:
 
 @contextlib.asynccontextmanager
 async def living(
-    facts: Facts, root: Path, *, warm: bool, settings: OtaSettings = QUICK, watch: bool = True
+    facts: Facts,
+    root: Path,
+    *,
+    warm: bool,
+    settings: OtaSettings = QUICK,
+    watch: bool = True,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Life]:
     """An agent over `root`, ended in an orderly way. `warm`: worker and trial run in this process."""
-    paths, clock, host = AgentPaths(root), SystemClock(), ModelHost()
+    paths, clock, host = AgentPaths(root), clock or SystemClock(), ModelHost()
     profile = msgspec.structs.replace(load_profile("x86-gateway"), min_free_bytes=1, latency_p99_ms=60_000.0)
     outbox = Outbox(paths.outbox, device_id=facts.device_id, limit_bytes=OUTBOX_BYTES, clock=clock)
     seams: dict[str, Any] = {}
