@@ -20,6 +20,7 @@ from agent.ota import assignment as rules
 from agent.ota.intake import peek
 from agent.ota.settings import OtaSettings
 from agent.ota.slots import Slots
+from agent.ota.trusted_time import Uptime
 from agent.ota.update_client import UpdateClient
 from agent.ota.worker import Worker, download_file
 from agent.ota.worker_protocol import Failed, Unpack, Unpacked
@@ -129,7 +130,8 @@ class Metadata:
 
     def _client(self) -> UpdateClient:
         clock = FixedClock(self._repository.now_s)
-        return UpdateClient(self._folder, self._repository, clock, bootstrap=self._first_root, uptime=lambda: 100.0)
+        up = Uptime(100.0, "start")
+        return UpdateClient(self._folder, self._repository, clock, bootstrap=self._first_root, uptime=lambda: up)
 
     def _ask(self) -> str:
         try:
