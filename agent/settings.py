@@ -40,11 +40,15 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of it. `api_port`: loopback port of the prediction API besides the Unix socket; none by default."""
+    """The whole of it. `api_port`: loopback port of the prediction API besides the Unix socket; none by default.
+
+    hang_limit_s: an agent whose event loop stands still for so long ends itself, to be started again.
+    """
 
     api_port: Annotated[int, Meta(ge=0, le=65535)] | None = None
     telemetry_interval_s: Annotated[float, Meta(ge=0.05, le=86400)] | None = None
     outbox_bytes: Annotated[int, Meta(ge=16384, le=1 << 34)] | None = None
     log_level: Annotated[str, Meta(pattern=r"^(debug|info|warning|error)\Z")] = "info"
+    hang_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 90.0
     link: LinkSettings = LinkSettings()
     ota: OtaSettings = OtaSettings()

@@ -1,5 +1,8 @@
 """Keeps the agent's parts running: a part that fails is reported and started again with back-off; the others go on.
 
+A failure is reported when it is new, and while it goes on at its 2nd, 4th, 8th, … time with the count: a part that
+fails all night costs a dozen messages.
+
 Predictions are served by one part, and no failure of another may end them.
 """
 
@@ -33,7 +36,7 @@ class Supervisor:
 
     async def keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a part until cancelled, again and again."""
-        attempt = 0
+        attempt, told = 0, ""
         while True:
             began_s = self._clock.monotonic()
             try:
@@ -43,8 +46,10 @@ class Supervisor:
                 _log.exception("%s failed", name)
                 why = str(error) if isinstance(error, SkerryError) else _describe(error)
             attempt = 1 if self._clock.monotonic() - began_s >= _STEADY_S else attempt + 1
-            message = f"The agent's {name} failed and is started again: {why}"[:500]
-            self._report(Event(code="agent.part_failed", severity="error", message=message, count=attempt))
+            if why != told or attempt & (attempt - 1) == 0:
+                told = why
+                message = f"The agent's {name} failed and is started again: {why}"[:500]
+                self._report(Event(code="agent.part_failed", severity="error", message=message, count=attempt))
             await asyncio.sleep(delay_s(self._retry, attempt, self._random()))
 
 

@@ -18,7 +18,7 @@ from agent.ota.installation import Installation
 from agent.ota.machine import Event, State, accepts
 from agent.ota.ports import Worker
 from agent.ota.probation import Limits, Observed, VerdictKind, judge
-from agent.ota.restore import restore, serve, suspects
+from agent.ota.restore import load, restore, serve, suspects
 from agent.ota.slots import slot_name
 from agent.ota.threads import in_thread
 from agent.ota.worker_protocol import Fetch, Fetched, Unpack, Unpacked
@@ -206,7 +206,7 @@ class Actions:
             if host.serving(install.model) == directory:
                 await in_thread(install.slots.activate, slot)
             else:
-                loaded = await in_thread(host.load, install.model, directory)
+                loaded = await load(install, directory)
                 try:
                     await in_thread(install.slots.activate, slot)
                 except BaseException:

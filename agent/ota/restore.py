@@ -14,8 +14,8 @@ from typing import Any
 from agent.ota.installation import Installation
 from agent.ota.journal import Journal
 from agent.ota.ports import Host
-from agent.ota.threads import in_thread
-from shared.errors import InternalError, SkerryError
+from agent.ota.threads import in_thread, within
+from shared.errors import InternalError, SkerryError, Unavailable
 
 __all__ = ["candidates", "restore", "serve", "suspects"]
 
@@ -45,7 +45,19 @@ async def serve(install: Installation, slot: str) -> None:
     await in_thread(install.slots.verify, slot)
     host, directory = install.context.host, install.slots.directory(slot)
     if host.serving(install.model) != directory:
-        host.swap(install.model, await in_thread(_load, host, install.model, directory))
+        host.swap(install.model, await load(install, directory))
+
+
+async def load(install: Installation, directory: Path) -> Any:
+    """The version in a folder, loaded by the host; what loading raises, `slot.load_failed`, `slot.load_timeout`.
+
+    A version that hangs the runtime keeps its thread; the installation goes on without it.
+    """
+    host, timeout_s = install.context.host, install.context.settings.load_timeout_s
+    try:
+        return await within(timeout_s, lambda: _load(host, install.model, directory), lambda late: late.close())
+    except TimeoutError as error:
+        raise Unavailable("slot.load_timeout", f"{directory.name} did not load within {timeout_s:g} s.") from error
 
 
 def _load(host: Host, model: str, directory: Path) -> Any:

@@ -20,8 +20,9 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     transfer_*: between attempts at one request within an installation. min_bytes_per_s: below this rate over
     `rate_window_s` a transfer is aborted and resumed later. check_timeout_s, fetch_timeout_s, unpack_timeout_s: after
     that the worker is killed. probe_*: limits of the child that tries a new version. sandbox_user: the account that
-    this child changes to when the agent is root ("" stays root, without its powers). stable_s: an agent that ran this
-    long is not in a crash loop. checkpoint_s: how often probation notes how far it got.
+    this child changes to when the agent is root ("" stays root, without its powers). load_timeout_s: for loading a
+    version into the agent. stable_s: an agent that ran this long is not in a crash loop. checkpoint_s: how often
+    probation notes how far it got.
     """
 
     retry_base_s: Seconds = 5.0
@@ -42,6 +43,7 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     probe_cpu_s: Annotated[int, Meta(ge=1, le=3600)] = 50
     probe_runs: Count = 20
     sandbox_user: Annotated[str, Meta(max_length=32)] = "nobody"
+    load_timeout_s: Seconds = 120.0
     probation_tick_s: Seconds = 1.0
     probation_min_requests: Count = 20
     probation_max_error_percent: Annotated[int, Meta(ge=0, le=100)] = 5

@@ -9,11 +9,13 @@ import numpy as np
 
 from hub.modelkit.graph import GraphWriter
 
-__all__ = ["POISON", "crashing", "endless", "greedy", "unknown_op"]
+__all__ = ["ENDLESS", "POISON", "crashing", "endless", "greedy", "unknown_op"]
 
 WIDTH = 64
 POISON = float(-(2**31))
 """What `crashing(on_poison=True)` must be given to crash, after the preprocessing."""
+ENDLESS = 1e6
+"""Above this, after the preprocessing, `endless(on_poison=True)` does not end."""
 
 
 def crashing(*, on_poison: bool) -> bytes:
@@ -43,8 +45,8 @@ def crashing(*, on_poison: bool) -> bytes:
     return graph.finish()
 
 
-def endless() -> bytes:
-    """Loops for ever."""
+def endless(*, on_poison: bool = False) -> bytes:
+    """Loops for ever; `on_poison`: only while an input is over `ENDLESS`, and else it is the identity."""
     graph = GraphWriter()
     graph.subgraph()
     x = graph.tensor([1, WIDTH])
@@ -52,14 +54,17 @@ def endless() -> bytes:
     graph.signature("infer", {"x": x}, {"embedding": out})
     graph.subgraph()
     value = graph.tensor([1, WIDTH])
-    true = graph.tensor([1], "BOOL")
-    one = graph.tensor([1], data=np.ones(1, np.float32))
-    graph._operator("EQUAL", [one, one], [true], "EqualOptions")
-    graph._graph.inputs, graph._graph.outputs = [value], [true]
+    more = graph.tensor([1], "BOOL")
+    axes = graph.tensor([2], "INT32", np.array([0, 1], np.int32))
+    greatest = graph.op("REDUCE_MAX", [value, axes], [1], "ReducerOptions", keepDims=False)
+    bound = ENDLESS if on_poison else -1e30
+    limit = graph.tensor([1], data=np.full(1, bound, np.float32))
+    graph._operator("GREATER", [greatest, limit], [more], "GreaterOptions")
+    graph._graph.inputs, graph._graph.outputs = [value], [more]
     graph.subgraph()
     value = graph.tensor([1, WIDTH])
-    more = graph.op("ADD", [value, graph.tensor([1], data=np.ones(1, np.float32))], [1, WIDTH], "AddOptions")
-    graph._graph.inputs, graph._graph.outputs = [value], [more]
+    same = graph.op("ADD", [value, graph.tensor([1], data=np.zeros(1, np.float32))], [1, WIDTH], "AddOptions")
+    graph._graph.inputs, graph._graph.outputs = [value], [same]
     return graph.finish()
 
 

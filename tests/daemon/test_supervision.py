@@ -79,3 +79,23 @@ async def test_cancelling_ends_the_part_at_once_and_is_no_failure() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert events == []
+
+
+async def test_a_part_that_goes_on_failing_is_reported_with_the_count_and_not_each_time() -> None:
+    events: list[Event] = []
+    starts = 0
+    often = asyncio.Event()
+
+    async def part() -> None:
+        nonlocal starts
+        starts += 1
+        if starts > 20:
+            often.set()
+        raise RuntimeError("again")
+
+    task = asyncio.create_task(supervisor(events).keep("part", part))
+    async with asyncio.timeout(10):
+        await often.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [event.count for event in events] == [1, 2, 4, 8, 16]
