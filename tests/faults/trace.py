@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Op", "TraceError", "missing_for_traces", "parse", "run_traced"]
+__all__ = ["Op", "TraceError", "finished", "missing_for_traces", "parse", "run_traced"]
 
 _SMALL = "open,openat,creat,ftruncate,truncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat"
 _REST = "rmdir,fsync,fdatasync,sync_file_range,symlink,symlinkat,fallocate,mmap,copy_file_range,sendfile,splice"
@@ -80,11 +80,11 @@ def run_traced(
     if done.returncode != 0:
         raise TraceError(f"the traced process ended with {done.returncode}: {done.stderr.decode()[-3000:]}")
     with file.open() as lines:
-        found = list(_finished(lines))
+        found = list(finished(lines))
     return {root: list(parse(found, root)) for root in roots}
 
 
-def _finished(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+def finished(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Calls that succeeded as (name, arguments), each when it ended."""
     begun: dict[str, str] = {}
     for raw in lines:
