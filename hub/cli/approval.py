@@ -30,7 +30,10 @@ __all__ = ["Review", "approve", "review"]
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A version before its approval. `data` is what will be signed; `checked`: the bundle was downloaded."""
+    """A version before its approval. `data` is what will be signed; `checked`: the bundle was downloaded.
+
+    baseline: what it is compared with, `production` or, without that alias, `approved last`; empty: nothing is there.
+    """
 
     model: str
     version: int
@@ -44,6 +47,7 @@ class Review:
     threshold: int
     card: str
     gate: dict[str, Any] | None
+    baseline: str
     comparison: dict[str, Any] | None
     checked: bool
 
@@ -67,7 +71,7 @@ def review(session: Session, model: str, version: int, key: Path, *, check_bundl
     check_only_adds(published, data, model, version, bundle, session.now())
     card = _bundle_card(session, view, model, version, bundle) if check_bundle else item["card"]
     quorum = metadata.quorum_of(metadata.parse(view.targets, Targets).signed, role)
-    production = _production(session, model)
+    baseline, other = _baseline(session, model, published)
     return Review(
         model=model,
         version=version,
@@ -81,7 +85,8 @@ def review(session: Session, model: str, version: int, key: Path, *, check_bundl
         threshold=quorum.threshold,
         card=card,
         gate=next(iter(session.client.pages(f"{version_path(model, version)}/gates", limit=1)), None),
-        comparison=_comparison(session, model, production, version),
+        baseline=baseline,
+        comparison=_comparison(session, model, other, version),
         checked=check_bundle,
     )
 
@@ -128,8 +133,18 @@ def _production(session: Session, model: str) -> int | None:
     return found[0] if found else None
 
 
-def _comparison(session: Session, model: str, production: int | None, version: int) -> dict[str, Any] | None:
-    if production is None or production == version:
+def _baseline(session: Session, model: str, published: bytes | None) -> tuple[str, int | None]:
+    """What devices run at most places: production, by the hub's word, else the newest version that is signed."""
+    production = _production(session, model)
+    if production is not None:
+        return "production", production
+    signed = metadata.parse(published, Targets).signed.targets if published is not None else {}
+    numbers = [int(path.removeprefix(f"{model}/").removesuffix(".bundle")) for path in signed]
+    return ("approved last", max(numbers)) if numbers else ("", None)
+
+
+def _comparison(session: Session, model: str, other: int | None, version: int) -> dict[str, Any] | None:
+    if other is None or other == version:
         return None
-    answer: dict[str, Any] = session.client.get(f"/v1/models/{model}/compare", a=production, b=version)
+    answer: dict[str, Any] = session.client.get(f"/v1/models/{model}/compare", a=other, b=version)
     return answer

@@ -76,7 +76,9 @@ def _show(session: Session, found: Review) -> None:
         )
         session.out.shown("\n".join(lines[:_CARD_LINES]) + more + "\n")
     if found.comparison is not None:
-        _show_comparison(session, found.comparison)
+        _show_comparison(session, found.comparison, found.baseline)
+    else:
+        session.out.shown("There is no other version to compare it with.")
 
 
 def _gate(result: dict[str, Any] | None) -> str:
@@ -91,12 +93,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _show_comparison(session: Session, found: dict[str, Any]) -> None:
+def _show_comparison(session: Session, found: dict[str, Any], baseline: str) -> None:
     a, b = found["a"]["version"], found["b"]["version"]
     rows = [(row["field"], row["a"], row["b"]) for key in ("metrics", "lineage", "manifest") for row in found[key]] + [
         (row["path"], size(row["a_bytes"]), size(row["b_bytes"])) for row in found["files"]
     ]
-    columns = ["what differs", f"version {a} (production)", f"version {b}"]
+    columns = ["what differs", f"version {a} ({baseline})", f"version {b}"]
     session.out.shown(rows_table(columns, [tuple(map(_short, row)) for row in rows]))
 
 

@@ -243,10 +243,14 @@ async def test_after_a_power_cut_the_folder_goes_on_and_without_it_the_hub(
     release(2)
     stick.export().put(assign(2, 1))
     device.cut = lambda journal: journal.state == "downloading"
-    with pytest.raises((PowerCut, BaseExceptionGroup)):
+
+    async def until_the_cut() -> None:
         async with device.run():
             await offer(device, stick)
             await device.until(lambda: False)
+
+    with pytest.raises((PowerCut, BaseExceptionGroup)):
+        await until_the_cut()
     device.cut = _never
     shutil.rmtree(stick.folder)
     async with device.run():

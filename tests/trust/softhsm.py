@@ -49,7 +49,8 @@ class Token:
         self.label = label
         (folder / "tokens").mkdir(parents=True)
         config = folder / "softhsm2.conf"
-        config.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
+        lines = (f"directories.tokendir = {folder / 'tokens'}", "objectstore.backend = file", "log.level = ERROR", "")
+        config.write_text("\n".join(lines))
         self.environ = {"SOFTHSM2_CONF": str(config), "PYKCS11LIB": self.module}
         os.environ.update(self.environ)
         command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "3141592"]

@@ -11,6 +11,7 @@ from securesystemslib.signer import CryptoSigner
 
 from hub.trust import metadata
 from hub.trust.key_files import create_key
+from hub.trust.staging import TOGETHER
 from tests.trust.client import Client
 from tests.trust.desk import PASSPHRASE, Desk, open_desk
 from tests.trust_kit import TrustKit
@@ -32,6 +33,23 @@ def test_a_change_that_waited_for_another_is_published_with_it(kit: TrustKit, tm
         assert kit.repository.status().staged == (), "the root went out with the targets that it waited for"
         assert metadata.parse_any(kit.root).signed.version == 2
         client.updater()
+
+
+def test_what_is_for_new_signers_is_not_published_before_they_are_appointed(kit: TrustKit) -> None:
+    """The old holders' signatures would do for the targets too, and then count no more under the new root."""
+    old, new = kit.roots, [kit.roots[0], CryptoSigner.generate_ed25519()]
+    quorum = metadata.Quorum(tuple(signer.public_key for signer in new), 2)
+    root = metadata.revise_root(kit.root, root=quorum, targets=quorum, expires_s=kit.year_s)
+    kit.propose("root", root, old[:2])
+    again = metadata.renew(kit.current("targets"), expires_s=kit.year_s)
+    targets = kit.propose("targets", again, old[:2], context={TOGETHER: True})
+    assert not targets.published
+    assert metadata.parse_any(kit.current("targets")).signed.version == 1
+    assert not kit.sign(kit.repository.staged("targets"), new[1]).published
+    assert kit.sign(kit.repository.staged("root"), new[1]).published
+    assert kit.repository.status().staged == ()
+    assert metadata.parse_any(kit.current("targets")).signed.version == 2
+    assert metadata.carries(kit.current("targets"), quorum)
 
 
 @pytest.fixture

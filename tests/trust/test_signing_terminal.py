@@ -1,4 +1,4 @@
-"""`skerry versions sign` on a real terminal: what is signed is seen first, the passphrase is asked for only after yes."""
+"""`skerry versions sign` on a terminal: what is signed is seen first, the passphrase is asked for only after yes."""
 
 from __future__ import annotations
 

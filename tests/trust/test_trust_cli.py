@@ -79,6 +79,16 @@ def test_a_hub_that_slips_another_bundle_into_a_release_is_caught_before_signing
     assert desk.skerry("trust", "withdraw", "model-digits", "--yes").code == 0
 
 
+def test_without_a_production_version_the_difference_to_the_one_approved_last_is_shown(released: Desk) -> None:
+    desk = released
+    desk.register(5)
+    newest = max(item["version"] for item in desk.skerry.json("versions", "list", "digits") if item["approved_s"])
+    said = desk.skerry("versions", "sign", "digits", "5", "--key", desk.key("alice"), "--yes")
+    assert said.code == 0, said.err
+    assert f"version {newest} (approved last)" in said.err
+    assert desk.skerry("trust", "withdraw", "model-digits", "--yes").code == 0
+
+
 def test_a_machine_that_knows_no_root_signs_nothing_until_one_is_pinned(released: Desk, tmp_path: Path) -> None:
     elsewhere = Skerry(tmp_path / "home", {**released.skerry.environ, "HOME": str(tmp_path)})
     words = ("trust", "sign", "root", "--key", released.key("anna"), "--json")
