@@ -19,10 +19,12 @@ PROFILE = msgspec.structs.replace(load_profile("x86-gateway"), latency_p99_ms=60
 SETTINGS = OtaSettings(probe_runs=5)
 
 
-async def refusal(directory: Path, profile: Profile = PROFILE, settings: OtaSettings = SETTINGS, **more: str) -> str:
+async def refusal(
+    directory: Path, profile: Profile = PROFILE, settings: OtaSettings = SETTINGS, module: str = "agent.ota.probe"
+) -> str:
     """The code of the error that the probe raises."""
     with pytest.raises(SkerryError) as caught:
-        await Prober(profile, settings, **more).probe(directory)
+        await Prober(profile, settings, module=module).probe(directory)
     assert not caught.value.retriable
     return caught.value.code
 
