@@ -14,11 +14,11 @@ from tests.faults.io_faults import ERRORS, FaultRun, FaultTally, FiuServer, run_
 from tests.faults.world import World, again, open_world
 
 SEED = 1
-RANDOM_RUNS = 40
-SINGLE_RUNS = 60
+RUNS = 60
+RANDOM_PARTS, SINGLE_PARTS = range(2), range(3)
 Record = Callable[[str, object], None]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fiu")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Bench:
         return run_one(self.world, self.facts, self.server, run, self.area, tally).calls
 
 
-@pytest.fixture
-def bench(area: Path) -> Iterator[Bench]:
+@pytest.fixture(scope="module")
+def bench(fiu: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    area = tmp_path_factory.mktemp("io-faults")
     with open_world("install", area / "world") as world, serving() as server:
         yield Bench(world, server, again(world), area)
 
@@ -46,19 +47,23 @@ def judge(name: str, tally: FaultTally, record_property: Record) -> None:
     assert not tally.failures, "\n".join(tally.failures[:10])
 
 
-def test_calls_that_fail_at_random_are_made_good_by_the_next_run(bench: Bench, record_property: Record) -> None:
+@pytest.mark.parametrize("part", RANDOM_PARTS)
+def test_calls_that_fail_at_random_are_made_good_by_the_next_run(
+    bench: Bench, part: int, record_property: Record
+) -> None:
     tally = FaultTally()
-    for seed in range(RANDOM_RUNS):
+    for seed in range(part * RUNS, (part + 1) * RUNS):
         bench.run(FaultRun(seed), tally)
-    judge("installs with random failures", tally, record_property)
+    judge(f"installs with random failures, {part}", tally, record_property)
 
 
+@pytest.mark.parametrize("part", SINGLE_PARTS)
 def test_any_single_call_may_fail_with_no_space_an_error_or_an_interruption(
-    bench: Bench, record_property: Record
+    bench: Bench, part: int, record_property: Record
 ) -> None:
     tally = FaultTally()
     calls = bench.run(FaultRun(0, sys.maxsize, ERRORS[0]), tally)
-    assert calls > SINGLE_RUNS
-    for k in sorted(Random(SEED).sample(range(1, calls + 1), SINGLE_RUNS)):
+    assert calls > RUNS
+    for k in sorted(Random(f"{SEED} {part}").sample(range(1, calls + 1), RUNS)):
         bench.run(FaultRun(0, k, ERRORS[k % len(ERRORS)]), tally)
-    judge("installs with one failure", tally, record_property)
+    judge(f"installs with one failure, {part}", tally, record_property)
