@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ async def test_the_hub_shows_why_a_device_refused_and_the_device_serves_on(tmp_p
                 (5, {"download.too_large", "hub.range", "download.digest_mismatch"}),
             ):
                 deployment = fleet.deploy(number)
-                assert await until(lambda deployment=deployment: fleet.failure(deployment)) in codes
+                assert await until(partial(fleet.failure, deployment)) in codes
                 assert await asyncio.to_thread(installed, agent) == (1, "rolled_back")
                 assert await asyncio.to_thread(answers, agent) == before
 
