@@ -18,6 +18,7 @@ from agent.link.desired import DesiredStore
 from agent.ota import sealed
 from agent.ota.floor import Floor
 from agent.paths import AgentPaths
+from hub.trust import metadata
 from shared.join import encode_join
 from shared.runtime.model import LoadedModel
 from shared.wire.down import DesiredState, encode
@@ -175,6 +176,8 @@ def _metadata(scenario: str, directory: Path, stack: ExitStack) -> World:
     paths = AgentPaths(directory / "prepared")
     hub.enrol(paths)
     asyncio.run(_install(_facts_of_one(hub, directory), paths.root))
+    key = kit.repository.prepare_online_key("online", "admin")
+    kit.propose("root", metadata.revise_root(kit.root, online=key, expires_s=kit.year_s))
     kit.approve("digits", 2, bundle(2))
     floor = sealed.load(paths.tuf / "rollback.floor", Floor, limit=1 << 20)
     return _world(scenario, directory, Facts(device_id=DEVICE, counter=floor.timestamp), hub=hub)
