@@ -190,12 +190,12 @@ class Installer:
         for driver in self._drivers.values():
             await driver.settle_restarts()
 
-    async def _keep(self, run: Callable[[], object], what: str) -> None:
+    async def _keep(self, run: Callable[[], Awaitable[object]], what: str) -> None:
         """Run a loop for ever: a defect in it is told once and tried again after a wait, never passed on."""
         attempt, told = 0, ""
         while True:
             try:
-                await run()  # type: ignore[misc]
+                await run()
             except Exception as error:  # noqa: BLE001  (the boundary of the installer)
                 _LOG.exception("the loop of %s failed in an unforeseen way", what)
                 why = f"The loop of {what} failed: {type(error).__name__}: {error}"[: limits.MAX_REASON_CHARS]

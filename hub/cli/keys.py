@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from hub.cli.output import fields_table
 from hub.cli.session import Session, command, new_group
 from hub.cli.signing_options import DaysOption, PassphraseFiles, SignWith
 from shared.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from hub.cli.offline_changes import OfflineChange
 
 __all__ = ["DirOption", "app"]
 
@@ -67,7 +71,7 @@ def rotate_online(
     session: Session, sign_with: SignWith, days: DaysOption = 365, passphrase_file: PassphraseFiles = None
 ) -> None:
     """Replace the hub's key for snapshot and timestamp."""
-    _run(session, sign_with, days, passphrase_file, "online")
+    _propose(session, sign_with, days, passphrase_file, lambda offline: offline.replace_online_key())
 
 
 @command(rotate, "assignment", examples=["skerry keys rotate assignment --sign-with root1.key --sign-with root2.key"])
@@ -75,7 +79,7 @@ def rotate_assignment(
     session: Session, sign_with: SignWith, days: DaysOption = 365, passphrase_file: PassphraseFiles = None
 ) -> None:
     """Replace the hub's key for assignments."""
-    _run(session, sign_with, days, passphrase_file, "assignment")
+    _propose(session, sign_with, days, passphrase_file, lambda offline: offline.replace_assignment_key())
 
 
 @command(
@@ -93,14 +97,11 @@ def rotate_root(
     passphrase_file: PassphraseFiles = None,
 ) -> None:
     """Replace holders of the offline keys (root and targets). Enough old and enough new holders sign."""
-    from hub.cli.offline_changes import OfflineChange, QuorumChange
-    from hub.cli.passphrases import open_signers
-    from hub.cli.trust_text import say_all
+    from hub.cli.offline_changes import QuorumChange
 
     change = QuorumChange(add or (), remove or (), threshold)
     _demand(change)
-    signers = open_signers(sign_with, passphrase_file)
-    say_all(session, OfflineChange(session, signers, days).change_holders(change))
+    _propose(session, sign_with, days, passphrase_file, lambda offline: offline.change_holders(change))
 
 
 @command(
@@ -121,23 +122,26 @@ def rotate_reviewers(
     passphrase_file: PassphraseFiles = None,
 ) -> None:
     """Replace reviewers of a model. If too few of the old ones remain, the new ones sign what was approved again."""
-    from hub.cli.offline_changes import OfflineChange, QuorumChange
-    from hub.cli.passphrases import open_signers
-    from hub.cli.trust_text import say_all
+    from hub.cli.offline_changes import QuorumChange
 
     change = QuorumChange(add or (), remove or (), threshold)
     _demand(change)
-    signers = open_signers(sign_with, passphrase_file)
-    say_all(session, OfflineChange(session, signers, days).change_reviewers(model, change))
+    _propose(session, sign_with, days, passphrase_file, lambda offline: offline.change_reviewers(model, change))
 
 
-def _run(session: Session, keys: list[Path], days: int, passphrase_file: list[Path] | None, which: str) -> None:
+def _propose(
+    session: Session,
+    keys: list[Path],
+    days: int,
+    passphrase_file: list[Path] | None,
+    make: Callable[[OfflineChange], list[dict[str, Any]]],
+) -> None:
+    """Open the offline keys, make the change with them, and say what came of it."""
     from hub.cli.offline_changes import OfflineChange
     from hub.cli.passphrases import open_signers
     from hub.cli.trust_text import say_all
 
-    change = OfflineChange(session, open_signers(keys, passphrase_file), days)
-    say_all(session, change.replace_online_key() if which == "online" else change.replace_assignment_key())
+    say_all(session, make(OfflineChange(session, open_signers(keys, passphrase_file), days)))
 
 
 def _demand(change: Any) -> None:
