@@ -27,13 +27,21 @@ def fsync_dir(path: Path) -> None:
 
 
 def make_dir(path: Path, mode: int = 0o700) -> None:
-    """Make `path` and its missing parents, durably."""
+    """Make `path` and its missing parents, durably; error `storage.make_dir`."""
     if path.is_dir():
         return
     if not path.parent.is_dir():
         make_dir(path.parent, mode)
-    path.mkdir(mode=mode, exist_ok=True)
-    fsync_dir(path.parent)
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise StorageFailure(
+            "storage.make_dir",
+            f"Cannot make the folder {path}: {error.strerror or error}.",
+            hint="Choose another folder, or give yourself the right to write there.",
+            retriable=True,
+        ) from error
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -55,3 +55,10 @@ def test_renames_and_removals_work_across_folders(tmp_path: Path) -> None:
     assert not (tmp_path / "x" / "y" / "b").exists()
     with pytest.raises(StorageFailure):
         durable.rename(tmp_path / "nothing", tmp_path / "z")
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageFailure) as caught:
+        durable.make_dir(tmp_path / "file" / "folder")
+    assert caught.value.code == "storage.make_dir"
