@@ -1,0 +1,52 @@
+"""All tables. SQLite (WAL) and PostgreSQL from the same definitions; migrations are in `hub/store/migrations`.
+
+Times are seconds since 1970 (`_s`, REAL). JSON is canonical text in a TEXT column where its bytes are hashed or
+signed, and `JSON` where it is only shown. One module for each room of the hub.
+"""
+
+from __future__ import annotations
+
+from hub.store.schema.base import metadata
+from hub.store.schema.deployments import assignments, deployments
+from hub.store.schema.devices import (
+    device_certificates,
+    device_epochs,
+    device_events,
+    device_models,
+    device_status,
+    device_tags,
+    devices,
+    enrolment_tokens,
+    install_reports,
+)
+from hub.store.schema.people import api_tokens, audit
+from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
+from hub.store.schema.running import leases
+from hub.store.schema.trust import tuf_files, tuf_metadata, tuf_staged
+
+__all__ = [
+    "alias_history",
+    "api_tokens",
+    "assignments",
+    "audit",
+    "blobs",
+    "datasets",
+    "deployments",
+    "device_certificates",
+    "device_epochs",
+    "device_events",
+    "device_models",
+    "device_status",
+    "device_tags",
+    "devices",
+    "enrolment_tokens",
+    "gate_results",
+    "install_reports",
+    "leases",
+    "metadata",
+    "models",
+    "tuf_files",
+    "tuf_metadata",
+    "tuf_staged",
+    "versions",
+]
