@@ -26,6 +26,7 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
     return [
         PeriodicTask("trust", every_s, lambda: hub.trust.refresh_online(hub.clock.now())),
         PeriodicTask("assignments", _HOUR_S, hub.assignments.reissue_expiring),
+        PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),
     ]
 

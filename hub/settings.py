@@ -80,10 +80,14 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What garbage collection keeps although nothing points to it; `every_s`: how often it runs by itself."""
+    """What garbage collection keeps although nothing points to it; `every_s`: how often it runs by itself.
+
+    health_days: how long the health of versions is kept, in periods of five minutes.
+    """
 
     approved_versions: Annotated[int, Meta(ge=1, le=1000)] = 3
     fresh_days: Days = 30
+    health_days: Days = 14
     every_s: Seconds = DAY_S
 
 

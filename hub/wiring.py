@@ -28,6 +28,7 @@ from hub.gates.datasets import DatasetService
 from hub.gates.protocol import Limits
 from hub.gates.runner import GateRunner
 from hub.gates.service import GateService
+from hub.ingest.retention import HealthRetention
 from hub.ingest.service import IngestService
 from hub.messaging.config import BrokerConfig
 from hub.messaging.ingest import IngestLoopSettings
@@ -87,6 +88,7 @@ class Hub:
     status: FleetStatus
     # messages
     ingest: IngestService
+    health_retention: HealthRetention
     messaging: MessagingRuntime
 
     def close(self) -> None:
@@ -141,6 +143,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         publications=publications,
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
+        health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
         messaging=messaging,
     )
 

@@ -1,34 +1,16 @@
-"""Counts of one model version: requests, errors, and latency in bounded logarithmic buckets.
+"""Counts of one model version: requests, errors, and latency in bounded logarithmic buckets (`shared.latency`).
 
-`rejected` are requests whose input was not acceptable; they are the caller's affair and appear nowhere else. Buckets
-are 1/8 of an octave wide, so a percentile is at most 12 % above the true one. Only integers are kept.
+`rejected` are requests whose input was not acceptable; they are the caller's affair and appear nowhere else.
+`over_budget` are answers that took longer than the device's latency budget. Only integers are kept.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from shared.latency import BUCKETS_COUNT, bucket, percentile_us
+
 __all__ = ["Counters", "Statistics"]
-
-_SUB_BITS = 3
-_UNIT_BITS = 8  # the unit is 256 ns
-_BUCKETS = 30 << _SUB_BITS  # up to about 275 s; what takes longer falls into the last
-
-
-def _bucket(ns: int) -> int:
-    units = ns >> _UNIT_BITS
-    if units < 1 << _SUB_BITS:
-        return units
-    shift = units.bit_length() - _SUB_BITS - 1
-    return min(((shift + 1) << _SUB_BITS) + (units >> shift) - (1 << _SUB_BITS), _BUCKETS - 1)
-
-
-def _upper_ns(bucket: int) -> int:
-    if bucket < 1 << _SUB_BITS:
-        return (bucket + 1) << _UNIT_BITS
-    shift = (bucket >> _SUB_BITS) - 1
-    return ((1 << _SUB_BITS) + (bucket & ((1 << _SUB_BITS) - 1)) + 1) << shift << _UNIT_BITS
-
 
 class Statistics(msgspec.Struct, frozen=True):
     """Counts at one moment, or between two (`after`)."""
@@ -36,7 +18,8 @@ class Statistics(msgspec.Struct, frozen=True):
     requests: int = 0
     errors: int = 0
     rejected: int = 0
-    buckets: tuple[int, ...] = (0,) * _BUCKETS
+    over_budget: int = 0
+    buckets: tuple[int, ...] = (0,) * BUCKETS_COUNT
 
     def __add__(self, other: Statistics) -> Statistics:
         return self._combine(other, 1)
@@ -50,18 +33,13 @@ class Statistics(msgspec.Struct, frozen=True):
             self.requests + sign * other.requests,
             self.errors + sign * other.errors,
             self.rejected + sign * other.rejected,
+            self.over_budget + sign * other.over_budget,
             tuple(a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)),
         )
 
     def latency_us(self, percent: int) -> int:
         """The latency in microseconds that `percent` of the requests kept to (upper edge of its bucket); 0 if none."""
-        total = sum(self.buckets)
-        wanted, seen = -(-total * percent // 100), 0
-        for bucket, count in enumerate(self.buckets):
-            seen += count
-            if count and seen >= wanted:
-                return max(1, _upper_ns(bucket) // 1000)
-        return 0
+        return percentile_us(enumerate(self.buckets), percent)
 
     @property
     def latency_p50_us(self) -> int:
@@ -75,20 +53,27 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Counters:
-    """The counts that one version collects. Not thread-safe: written under the version's lock."""
+    """The counts that one version collects. Not thread-safe: written under the version's lock.
 
-    __slots__ = ("_buckets", "errors", "rejected", "requests")
+    budget_ns: what a prediction may take by the device's profile; 0: there is no budget.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buckets", "_budget_ns", "errors", "over_budget", "rejected", "requests")
+
+    def __init__(self, budget_ns: int = 0) -> None:
         self.requests = 0
         self.errors = 0
         self.rejected = 0
-        self._buckets = [0] * _BUCKETS
+        self.over_budget = 0
+        self._budget_ns = budget_ns
+        self._buckets = [0] * BUCKETS_COUNT
 
     def answered(self, ns: int) -> None:
         """One request answered after `ns` nanoseconds."""
         self.requests += 1
-        self._buckets[_bucket(ns)] += 1
+        self._buckets[bucket(ns)] += 1
+        if 0 < self._budget_ns < ns:
+            self.over_budget += 1
 
     def failed(self) -> None:
         """One request that the model could not answer."""
@@ -97,4 +82,4 @@ class Counters:
 
     def snapshot(self) -> Statistics:
         """The counts now."""
-        return Statistics(self.requests, self.errors, self.rejected, tuple(self._buckets))
+        return Statistics(self.requests, self.errors, self.rejected, self.over_budget, tuple(self._buckets))

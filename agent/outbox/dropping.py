@@ -18,6 +18,7 @@ TOMBSTONE = "dropped"
 DROP_ORDER: Sequence[frozenset[str]] = (
     frozenset({"heartbeat"}),
     frozenset({"inventory"}),
+    frozenset({"health"}),
     frozenset({"event", "install"}),
 )
 """Kinds by the order in which they give way; a kind of a later group is dropped only when the earlier ones are gone."""

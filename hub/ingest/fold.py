@@ -20,6 +20,7 @@ from hub.ingest.rows import EventRow, ModelRow, ReportRow
 from hub.ingest.sequence import Accepted
 from shared.errors import InvalidInput
 from shared.limits import MAX_REASON_CHARS, MAX_SEQ
+from shared.wire.health import Health, VersionHealth
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, decode_body
 
 __all__ = ["Fold"]
@@ -39,6 +40,7 @@ class Fold:
         self._changed: dict[str, ModelRow] = {}
         self.reports: list[ReportRow] = []
         self.events: list[EventRow] = []
+        self.health: list[VersionHealth] = []
         self.heartbeat: dict[str, Any] | None = None
         self.inventory: dict[str, Any] | None = None
         self.dropped = 0
@@ -75,6 +77,8 @@ class Fold:
             self.reports.append(_report_row(envelope, body, self._now))
         elif isinstance(body, Event):
             self._event(envelope, body.code, body.severity, body.message, body.model, body.count)
+        elif isinstance(body, Health):
+            self.health.extend(body.versions)
         elif isinstance(body, Dropped):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(body.kinds.items()))
             text = f"The full outbox gave up {new_count} messages" + (f" ({kinds})." if kinds else ".")

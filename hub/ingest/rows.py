@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hub.ingest.sequence import Position
+from shared.wire.health import VersionHealth
 
 __all__ = ["DeviceChange", "DeviceRow", "EventRow", "ModelRow", "ReportRow"]
 
@@ -21,6 +22,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     dropped: int
     malformed: int
+    profile: str = ""
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,5 +83,6 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelRow, ...] = ()
     reports: tuple[ReportRow, ...] = ()
     events: tuple[EventRow, ...] = ()
+    health: tuple[VersionHealth, ...] = ()
     heartbeat: Mapping[str, Any] | None = None
     inventory: Mapping[str, Any] | None = None

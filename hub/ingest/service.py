@@ -18,10 +18,12 @@ from typing import NamedTuple
 import msgspec
 
 from hub.ingest.fold import Fold
+from hub.ingest.health import Said, gather
 from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
 from hub.ingest.sequence import Sequenced, sequence
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.failures import plain_errors
+from hub.store.health import add_health, cohorts_of, known_versions
 from hub.store.ingest import apply_changes, lock_devices, model_rows, past_epochs
 from shared.clock import Clock
 from shared.errors import InvalidInput
@@ -122,6 +124,7 @@ class IngestService:
             skip = {id(e) for inbox in known.values() for e in inbox.envelopes} if unreadable else set()
             changes = [_change(rows[d], decided[d], known[d].malformed, models.get(d, {}), now, skip) for d in known]
             apply_changes(connection, changes, now)
+            _add_up(connection, changes, now)
         refused = sum(len(i.envelopes) + i.malformed for d, i in inboxes.items() if d not in rows)
         if refused:
             _LOG.warning("%d messages of unknown or revoked devices were refused", refused)
@@ -172,14 +175,35 @@ def _change(
             messages=row.messages + len(result.accepted),
             dropped=min(row.dropped + fold.dropped, MAX_SEQ),
             malformed=row.malformed + malformed + fold.malformed,
+            profile=row.profile,
         ),
         retired=result.retired,
         models=fold.models,
         reports=tuple(fold.reports),
         events=tuple(fold.events),
+        health=tuple(fold.health),
         heartbeat=fold.heartbeat,
         inventory=fold.inventory,
     )
+
+
+def _add_up(connection: Connection, changes: Sequence[DeviceChange], now: float) -> None:
+    """What the batch says about versions, added to what is known; last, because devices share these rows."""
+    speakers = [change for change in changes if change.health]
+    if not speakers:
+        return
+    cohorts = cohorts_of(connection, [change.row.device_id for change in speakers])
+    said = [
+        Said(change.row.profile, cohorts.get((change.row.device_id, health.model), ""), health)
+        for change in speakers
+        for health in change.health
+    ]
+    named = {(health.model, health.version) for _, _, health in said}
+    named |= {(health.model, health.shadow.version) for _, _, health in said if health.shadow is not None}
+    gathered = gather(said, known_versions(connection, named), now)
+    if gathered.unknown:
+        _LOG.warning("devices spoke %d times of versions that the registry does not know", gathered.unknown)
+    add_health(connection, gathered.windows, gathered.shadows, gathered.latencies)
 
 
 def _totals(

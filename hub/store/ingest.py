@@ -60,6 +60,7 @@ def _locked(connection: Connection, device_ids: Sequence[str]) -> dict[str, Devi
             status.messages,
             status.dropped,
             status.malformed,
+            devices.c.profile,
         )
         .join(devices, devices.c.device_id == status.device_id)
         .where(status.device_id.in_(device_ids), devices.c.status == "active")
@@ -74,6 +75,7 @@ def _locked(connection: Connection, device_ids: Sequence[str]) -> dict[str, Devi
             messages=row.messages,
             dropped=row.dropped,
             malformed=row.malformed,
+            profile=row.profile,
         )
         for row in rows
     }

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from shared import limits
 from shared.errors import InvalidInput, TooLarge
+from shared.wire.health import Health
 from shared.wire.types import Code, Count, DeviceId, Epoch, ModelName, Seq, Sha256, Text, TimeS, Version, Word
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
     "encode_envelope",
 ]
 
-Kind = Literal["heartbeat", "inventory", "install", "event", "dropped"]
+Kind = Literal["heartbeat", "inventory", "install", "event", "health", "dropped"]
 T = TypeVar("T")
 
 
@@ -136,6 +137,7 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "inventory": Inventory,
     "install": InstallReport,
     "event": Event,
+    "health": Health,
     "dropped": Dropped,
 }
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(v) for k, v in BODIES.items()}

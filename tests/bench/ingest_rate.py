@@ -1,6 +1,7 @@
 """How many device messages a second reach the database, beside what the stream itself can deliver.
 
-`python -m tests.bench.ingest_rate [MESSAGES]` prints JSON. The limit in the same run: the same messages pulled and
+`python -m tests.bench.ingest_rate [MESSAGES] [--health]` prints JSON; with `--health` every second message says how a
+version did, with 20 latency buckets, instead of a heartbeat. The limit in the same run: the same messages pulled and
 acknowledged from the same stream, thrown away. SQLite with full sync, one nats-server, everything on this machine.
 """
 
@@ -15,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from hub.ingest.service import IngestService, Received
 from hub.messaging.broker import Broker
@@ -23,8 +24,9 @@ from hub.messaging.config import HUB_USER, BrokerConfig
 from hub.messaging.ingest import IngestLoop, IngestLoopSettings
 from hub.messaging.nats import ConsumerSpec, NatsLink
 from hub.messaging.secrets import BrokerSecrets
-from hub.store.schema import device_status, devices
+from hub.store.schema import blobs, device_status, devices, health_windows, models, versions
 from shared.wire.down import Watermark
+from shared.wire.health import Health, VersionHealth
 from shared.wire.up import Envelope, Heartbeat, ModelStatus, encode_body, encode_envelope
 from tests.messaging.rig import Rig
 
@@ -53,9 +55,19 @@ class CountingCommit:
         return watermarks
 
 
-def heartbeat(device: int, seq: int) -> bytes:
+def heartbeat(seq: int) -> Heartbeat:
     model = ModelStatus(model="digits", version=1, state="committed", requests=seq, latency_p50_us=90)
-    body = encode_body(Heartbeat(agent_version="1", uptime_s=seq, rss_bytes=60_000_000, models=[model]))
+    return Heartbeat(agent_version="1", uptime_s=seq, rss_bytes=60_000_000, models=[model])
+
+
+def health(device: int) -> Health:
+    latency = [(40 + bucket, 1 + device % 7) for bucket in range(20)]
+    return Health(versions=[VersionHealth(model="digits", version=1, requests=200, errors=1, latency=latency)])
+
+
+def message(device: int, seq: int, *, with_health: bool) -> bytes:
+    speaks = with_health and seq % 2 == 0
+    body = encode_body(health(device) if speaks else heartbeat(seq))
     return encode_envelope(
         Envelope(
             device_id=f"dev{device}",
@@ -63,17 +75,17 @@ def heartbeat(device: int, seq: int) -> bytes:
             first_seq=seq,
             seq=seq,
             created_s=1.0,
-            kind="heartbeat",
+            kind="health" if speaks else "heartbeat",
             body=body,
         )
     )
 
 
-async def publish(link: NatsLink, messages: int) -> None:
-    """What `messages` heartbeats of all devices in turn look like to the stream."""
+async def publish(link: NatsLink, messages: int, *, with_health: bool) -> None:
+    """What `messages` messages of all devices in turn look like to the stream."""
     for number in range(messages):
         device, seq = number % DEVICES, number // DEVICES + 1
-        await link.publish(f"fleet.dev{device}.up.heartbeat", heartbeat(device, seq))
+        await link.publish(f"fleet.dev{device}.up.heartbeat", message(device, seq, with_health=with_health))
         if number % 1000 == 0:
             await link.flush()
     await link.flush()
@@ -99,7 +111,16 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - started
 
 
-async def measure(directory: Path, messages: int) -> dict[str, object]:
+def register_version(connection: Connection) -> None:
+    """Version 1 of `digits`, as far as the ingest asks for it."""
+    who, digest = {"created_s": 1.0, "created_by": "bench"}, "1" * 64
+    connection.execute(insert(models).values(model="digits", description="", gate={}, bake_s=0, **who))
+    connection.execute(insert(blobs).values(sha256=digest, bytes=1, kind="bundle", created_s=1.0))
+    release = {"status": "approved", "bundle_sha256": digest, "bundle_bytes": 1, "manifest": "", "card": ""}
+    connection.execute(insert(versions).values(model="digits", version=1, **release, **who))
+
+
+async def measure(directory: Path, messages: int, *, with_health: bool) -> dict[str, object]:
     rig = Rig(directory)
     with rig.database.write() as connection:
         connection.execute(
@@ -109,6 +130,7 @@ async def measure(directory: Path, messages: int) -> dict[str, object]:
                 for n in range(DEVICES)
             ],
         )
+        register_version(connection)
     secrets = BrokerSecrets.create_or_load(directory / "nats")
     config = BrokerConfig(
         directory=directory / "nats",
@@ -124,7 +146,7 @@ async def measure(directory: Path, messages: int) -> dict[str, object]:
     await broker.ready.wait()
     link = await NatsLink.open(broker.nats_url, HUB_USER, secrets.hub_password, "bench")
     try:
-        return await compare(rig, link, messages)
+        return await compare(rig, link, messages, with_health=with_health)
     finally:
         await link.close()
         running.cancel()
@@ -132,11 +154,11 @@ async def measure(directory: Path, messages: int) -> dict[str, object]:
         rig.close()
 
 
-async def compare(rig: Rig, link: NatsLink, messages: int) -> dict[str, object]:
+async def compare(rig: Rig, link: NatsLink, messages: int, *, with_health: bool) -> dict[str, object]:
     commit = CountingCommit(IngestService(rig.database, rig.clock), messages)
     loop = IngestLoop(link, commit, IngestLoopSettings(batch_count=BATCH))
     await loop.prepare()
-    await publish(link, messages)
+    await publish(link, messages, with_health=with_health)
     raw_s = await timed(lambda: raw(link, messages))
     ingest = asyncio.create_task(loop.run())
     ingest_s = await timed(commit.done.wait)
@@ -144,11 +166,13 @@ async def compare(rig: Rig, link: NatsLink, messages: int) -> dict[str, object]:
     await asyncio.wait([ingest])
     with rig.database.read() as connection:
         applied = connection.scalar(select(func.sum(device_status.c.messages)))
+        spoken = connection.scalar(select(func.sum(health_windows.c.reports)))
     return {
         "benchmark": "ingest_rate",
         "messages": messages,
         "devices": DEVICES,
         "applied": applied,
+        "health_counted": spoken or 0,
         "batches": commit.batches,
         "ingest_per_s": round(messages / ingest_s),
         "commit_per_s": round(messages / commit.seconds),
@@ -160,9 +184,11 @@ async def compare(rig: Rig, link: NatsLink, messages: int) -> dict[str, object]:
 
 def main() -> None:
     """Run it in a temporary folder."""
-    messages = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    words = [word for word in sys.argv[1:] if word != "--health"]
+    messages = int(words[0]) if words else 20_000
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asyncio.run(measure(Path(folder), messages)), indent=2))
+        figures = measure(Path(folder), messages, with_health="--health" in sys.argv)
+        print(json.dumps(asyncio.run(figures), indent=2))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hub.store.schema import device_events, device_models, device_status, device
 from shared.errors import Unavailable
 from shared.limits import MAX_MQTT_MESSAGE_BYTES, MAX_SEQ
 from shared.wire.down import Watermark
+from shared.wire.health import Health
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, encode_body
 
 EPOCH, LATER = "a" * 16, "b" * 16
@@ -31,6 +32,7 @@ KINDS: dict[type, Any] = {
     InstallReport: "install",
     Event: "event",
     Dropped: "dropped",
+    Health: "health",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.wire import down, http, up
+from shared.wire import down, health, http, up
 
 DIGEST = "ab" * 32
 EPOCH = "0123456789abcdef"
@@ -60,6 +60,22 @@ UP: dict[str, msgspec.Struct] = {
         bytes_downloaded=30_000,
     ),
     "event": up.Event(code="assignment.replayed", severity="warning", message="Refused.", model="digits", count=2),
+    "health": health.Health(
+        versions=[
+            health.VersionHealth(
+                model="digits",
+                version=2,
+                requests=100,
+                errors=1,
+                over_budget=2,
+                crashes=1,
+                latency=[(7, 90), (31, 9)],
+                shadow=health.ShadowHealth(
+                    version=3, compared=10, disagreed=1, errors=2, over_budget=3, skipped=4, latency=[(9, 10)]
+                ),
+            )
+        ]
+    ),
     "dropped": up.Dropped(count=5, kinds={"heartbeat": 5}),
 }
 

@@ -19,6 +19,7 @@ from hub.store.schema.devices import (
     enrolment_tokens,
     install_reports,
 )
+from hub.store.schema.health import health_latency, health_windows, shadow_windows
 from hub.store.schema.people import api_tokens, audit
 from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
 from hub.store.schema.running import leases
@@ -41,10 +42,13 @@ __all__ = [
     "devices",
     "enrolment_tokens",
     "gate_results",
+    "health_latency",
+    "health_windows",
     "install_reports",
     "leases",
     "metadata",
     "models",
+    "shadow_windows",
     "tuf_files",
     "tuf_metadata",
     "tuf_staged",
