@@ -1,0 +1,1 @@
+"""Federated training: rounds, admission of updates, aggregation, and the way back into the registry."""

@@ -1,0 +1,1 @@
+"""What hub and devices agree on in federated training."""
