@@ -63,7 +63,7 @@ def admit(
     if task in answered:
         raise _refused("repeated", "The task has had its reply.")
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
-        raise _refused("examples", "The reply does not say on how many examples it was trained (a whole number from 1).")
+        raise _refused("examples", "The reply must say on how many examples it was trained (a whole number from 1).")
     known = _metrics(demands, metrics)
     difference = decode(update, demands.sizes)
     norm = float(np.linalg.norm(difference.astype(np.float64)))

@@ -20,7 +20,7 @@ Vector = NDArray[np.float32]
 
 
 class Buffer(msgspec.Struct, frozen=True, kw_only=True):
-    """model: the weights at `step`. total, weight: the sums of what has come since that step, from `updates` devices."""
+    """model: the weights at `step`. total, weight: sums of what has come since, from `updates` devices."""
 
     model: Vector
     step: int
@@ -62,8 +62,6 @@ def add(
     weight = staleness_weight(staleness) * examples
     total = buffer.total + weight * difference
     if buffer.updates + 1 < goal:
-        return msgspec.structs.replace(
-            buffer, total=total, weight=buffer.weight + weight, updates=buffer.updates + 1
-        )
+        return msgspec.structs.replace(buffer, total=total, weight=buffer.weight + weight, updates=buffer.updates + 1)
     model = buffer.model + learning_rate * total / (buffer.weight + weight)
     return Buffer.begin(model.astype(np.float32), buffer.step + 1)

@@ -16,9 +16,7 @@ from shared.errors import InvalidInput
 from shared.federated.codec import Scheme, encode
 
 SIZES = (4, 2)
-DEMANDS = Demands(
-    sizes=SIZES, max_norm=10.0, max_examples=100, metrics=frozenset({"loss"}), tasks=frozenset({7, 8})
-)
+DEMANDS = Demands(sizes=SIZES, max_norm=10.0, max_examples=100, metrics=frozenset({"loss"}), tasks=frozenset({7, 8}))
 
 
 def _update(value: float = 1.0) -> bytes:
