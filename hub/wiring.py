@@ -99,8 +99,7 @@ class Hub:
 def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     """The hub of a data folder that `hub.provision.provision` has prepared; `storage.missing` if it has not."""
     clock = clock or SystemClock()
-    pki = Pki.load(settings)
-    db = Database(settings.database)
+    pki, db = Pki.load(settings), Database(settings.database)
     audit = AuditLog(db, clock)
     hooks = DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)

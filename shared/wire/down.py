@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from shared import limits
 from shared.errors import InvalidInput, TooLarge
@@ -18,15 +18,44 @@ from shared.wire.types import Count, DeviceId, Epoch, ModelName, Sha256, TimeS, 
 __all__ = [
     "ASSIGNMENT_PAYLOAD_TYPE",
     "Assignment",
+    "CONDITIONAL_SCHEMA",
     "DesiredState",
+    "Mode",
+    "ShadowRun",
     "Watermark",
+    "Window",
     "decode_desired",
     "decode_watermark",
     "encode",
 ]
 
 ASSIGNMENT_PAYLOAD_TYPE = "application/vnd.skerry.assignment+json"
+CONDITIONAL_SCHEMA = 2
+"""`schema_version` of an assignment that is not simply to be installed and activated: agents that do not know how to
+hold back refuse it instead of activating."""
+Mode = Literal["live", "hold", "shadow"]
+BasisPoints = Annotated[int, Meta(ge=1, le=10_000)]
 T = TypeVar("T")
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """When a version may become active (`shared.schedule`). timezone: an IANA name, or `device`: that of the device."""
+
+    cron: Annotated[str, Meta(min_length=9, max_length=limits.MAX_CRON_CHARS)]
+    duration_s: Annotated[int, Meta(ge=60, le=7 * 86400)]
+    timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "device"
+
+
+class ShadowRun(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a candidate is tried beside the version that serves, in hundredths of a percent (10000: all).
+
+    share_bp: of the predictions. cpu_bp: of one core, over some seconds. tolerance_ppm: by how many millionths an
+    output of a regression may differ; 0: by the tolerance of the candidate's golden outputs.
+    """
+
+    share_bp: BasisPoints = 1000
+    cpu_bp: BasisPoints = 500
+    tolerance_ppm: Annotated[int, Meta(ge=0, le=10**12)] = 0
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +64,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     `counter` grows with every assignment to the device; a device refuses one at or below the highest that it has
     accepted for that model. `expires_s` bounds when an install may *start*; what is committed stays.
     `target` is the TUF target path; digest and length must equal those of the release metadata.
+    `mode`: `live` (also when absent) is activated; `hold` is installed as far as that and waits for a later assignment
+    of the same bundle as `live`; `shadow` waits as well, and runs beside what serves (`shadow` says how much).
+    `window`: when it may be activated. With any of the three, `schema_version` is `CONDITIONAL_SCHEMA`.
     """
 
     schema_version: int = 1
@@ -49,6 +81,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     expires_s: TimeS
     bake_s: Annotated[int, Meta(ge=0, le=30 * 86400)] = 60
     deployment: Word = ""
+    mode: Mode | UnsetType = UNSET
+    shadow: ShadowRun | UnsetType = UNSET
+    window: Window | UnsetType = UNSET
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,34 @@ UP: dict[str, msgspec.Struct] = {
             )
         ]
     ),
+    "window": window.Window(
+        model="digits",
+        version=2,
+        series=EPOCH,
+        window_id=12,
+        started_s=1_700_000_000.0,
+        ended_s=1_700_000_900.0,
+        reference_sha256=DIGEST,
+        rows=3,
+        predicted=2,
+        skipped=40,
+        cells=pack_counts([3] + [0] * 23 + [0, 2] + [0] * 22),
+        scores=pack_counts([2] + [0] * 19),
+        row_causes={"duplicate": 1},
+        refused={"missing_column": 4, "not_finite": 1},
+        findings=[window.Finding(feature=0, cause="unit", rows=3, detail="*1000")],
+        feedback=window.Feedback(
+            labelled=2, errors=1, unknown=3, outcomes_count=2, outcomes=b"\x40", confusion=pack_counts([1, 1, 0, 0])
+        ),
+    ),
+    "metrics": window.Metrics(
+        started_s=1_700_000_000.0,
+        ended_s=1_700_000_060.0,
+        metrics=[
+            window.Metric(name="items_sold", kind="counter", model="digits", version=2, arm="a", count=3, total=12.5),
+            window.Metric(name="belt_speed", kind="gauge", count=2, total=3.0, least=1.0, greatest=2.0, last=2.0),
+        ],
+    ),
     "dropped": up.Dropped(count=5, kinds={"heartbeat": 5}),
 }
 
@@ -109,6 +137,22 @@ JSON: dict[str, msgspec.Struct] = {
         expires_s=1_700_600_000.0,
         bake_s=60,
         deployment="d-1",
+    ),
+    "assignment_shadow": down.Assignment(
+        schema_version=down.CONDITIONAL_SCHEMA,
+        device_id="cam-1",
+        model="digits",
+        version=4,
+        counter=9,
+        target="digits/4.bundle",
+        bundle_sha256=DIGEST,
+        bundle_bytes=50_000,
+        issued_s=1_700_000_000.0,
+        expires_s=1_700_600_000.0,
+        deployment="r-1",
+        mode="shadow",
+        shadow=down.ShadowRun(share_bp=2500, cpu_bp=300, tolerance_ppm=50_000),
+        window=down.Window(cron="0 2 * * mon-fri", duration_s=7200, timezone="Europe/Paris"),
     ),
     "enrol_request": http.EnrolRequest(token="ske_x", csr_pem="PEM", profile="x86-gateway", device_id="cam-1"),
     "enrol_reply": http.EnrolReply(
