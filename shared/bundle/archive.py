@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from shared import canonical, durable, limits
+from shared.bundle.layout import BLOCK, END, MANIFEST_NAME, header, padding
 from shared.bundle.manifest import FileEntry, Manifest
 from shared.errors import InvalidInput, NotFound, SkerryError, StorageFailure, TooLarge, Untrusted
 
@@ -28,6 +29,7 @@ __all__ = [
     "BundleReader",
     "Sink",
     "check_manifest",
+    "open_bundle",
     "parse_manifest",
     "read_bundle",
     "read_manifest",
@@ -36,10 +38,7 @@ __all__ = [
     "write_bundle",
 ]
 
-MANIFEST_NAME = "manifest.json"
-_BLOCK = 512
 _CHUNK = 1 << 18
-_END = bytes(2 * _BLOCK)
 
 Sink = Callable[[FileEntry, Iterator[bytes]], None]
 """Receives one file: its entry and its bytes in chunks. The last step of the iterator raises if the digest is wrong."""
@@ -47,23 +46,6 @@ Sink = Callable[[FileEntry, Iterator[bytes]], None]
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
-
-
-def _header(name: str, size: int) -> bytes:
-    fields = (
-        name.encode().ljust(100, b"\0"),
-        b"0000644\0" + b"0000000\0" * 2,
-        b"%011o\0" % size,
-        b"%011o\0" % 0,
-        b" " * 8,  # the checksum is computed over spaces
-        b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167),
-    )
-    block = b"".join(fields)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def _padding(size: int) -> int:
-    return -size % _BLOCK
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -117,9 +99,9 @@ def write_bundle(out: BinaryIO, manifest: Manifest, files: Mapping[str, bytes | 
         digest.update(block)
         out.write(block)
 
-    put(_header(MANIFEST_NAME, len(data)) + data + bytes(_padding(len(data))))
+    put(header(MANIFEST_NAME, len(data)) + data + bytes(padding(len(data))))
     for entry in manifest.files:
-        put(_header(entry.path, entry.bytes))
+        put(header(entry.path, entry.bytes))
         if entry.path not in files:
             raise InvalidInput("bundle.malformed", f"The content of {entry.path} is missing.")
         found, size = hashlib.sha256(), 0
@@ -129,8 +111,8 @@ def write_bundle(out: BinaryIO, manifest: Manifest, files: Mapping[str, bytes | 
             put(chunk)
         if size != entry.bytes or found.hexdigest() != entry.sha256:
             raise InvalidInput("bundle.entry_digest", f"The content of {entry.path} is not what the manifest says.")
-        put(bytes(_padding(size)))
-    put(_END)
+        put(bytes(padding(size)))
+    put(END)
     return digest.hexdigest(), total
 
 
@@ -150,6 +132,8 @@ class BundleReader:
         self._stream = stream
         self._left = total_limit
         self._manifest: Manifest | None = None
+        self.manifest_bytes = b""
+        """The manifest as it stands in the archive, once it was read."""
 
     def _read(self, size: int) -> bytes:
         if size > self._left:
@@ -171,32 +155,33 @@ class BundleReader:
     def manifest(self) -> Manifest:
         """The manifest, the first entry."""
         if self._manifest is None:
-            header = self._read(_BLOCK)
-            digits = header[124:135]
+            block = self._read(BLOCK)
+            digits = block[124:135]
             size = int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else -1
             if size > limits.MAX_MANIFEST_BYTES:
                 raise TooLarge("bundle.too_large", f"The manifest is over {limits.MAX_MANIFEST_BYTES} bytes.")
-            if size < 0 or header != _header(MANIFEST_NAME, size):
+            if size < 0 or block != header(MANIFEST_NAME, size):
                 raise InvalidInput(
                     "bundle.malformed",
                     "The file is not a Skerry bundle.",
                     hint="Make one with `skerry versions build`.",
                 )
             data = self._read(size)
-            self._zeros(_padding(size))
+            self._zeros(padding(size))
             self._manifest = parse_manifest(data)
+            self.manifest_bytes = data
             self._bound(self._manifest)
         return self._manifest
 
     def _bound(self, manifest: Manifest) -> None:
-        rest = sum(_BLOCK + entry.bytes + _padding(entry.bytes) for entry in manifest.files) + len(_END)
+        rest = sum(BLOCK + entry.bytes + padding(entry.bytes) for entry in manifest.files) + len(END)
         if rest > self._left:
             raise TooLarge("bundle.too_large", "The files that the manifest lists are larger than accepted.")
 
     def files(self, sink: Sink) -> None:
         """Hand every file to `sink`, verified; then check that the archive ends as it must."""
         for entry in self.manifest().files:
-            if self._read(_BLOCK) != _header(entry.path, entry.bytes):
+            if self._read(BLOCK) != header(entry.path, entry.bytes):
                 raise InvalidInput(
                     "bundle.unexpected_entry", f"The archive holds something else where {entry.path} belongs."
                 )
@@ -204,8 +189,8 @@ class BundleReader:
             sink(entry, chunks)
             for _ in chunks:  # what the sink left unread is still verified
                 pass
-            self._zeros(_padding(entry.bytes))
-        self._zeros(len(_END))
+            self._zeros(padding(entry.bytes))
+        self._zeros(len(END))
         if self._stream.read(1):
             raise InvalidInput("bundle.trailing", "There are bytes after the end of the bundle.")
 
@@ -225,7 +210,7 @@ class BundleReader:
 def read_bundle(source: Path | BinaryIO, sink: Sink | None = None, *, limit: int = limits.MAX_BUNDLE_BYTES) -> Manifest:
     """Verify a whole bundle and return its manifest; each file also goes to `sink`."""
     if isinstance(source, Path):
-        with _open(source) as stream:
+        with open_bundle(source) as stream:
             return read_bundle(stream, sink, limit=limit)
     reader = BundleReader(source, limit)
     reader.files(sink or (lambda entry, chunks: None))
@@ -236,11 +221,12 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of a bundle file, or of the folder where one is unpacked; its other files are not looked at."""
     if path.is_dir():
         return parse_manifest(durable.read_file(path / MANIFEST_NAME, limit=limits.MAX_MANIFEST_BYTES))
-    with _open(path) as stream:
+    with open_bundle(path) as stream:
         return BundleReader(stream).manifest()
 
 
-def _open(path: Path) -> BufferedReader:
+def open_bundle(path: Path) -> BufferedReader:
+    """A bundle's file; errors `storage.missing`, `storage.read`."""
     try:
         return path.open("rb")
     except FileNotFoundError as error:
@@ -254,7 +240,7 @@ def unpack_bundle(path: Path, directory: Path, *, expected_sha256: str, expected
 
     Length and digest of the received bytes are verified before anything in them is parsed.
     """
-    with _open(path) as stream:
+    with open_bundle(path) as stream:
         _verify_received(stream, expected_sha256, expected_bytes)
         stream.seek(0)
         if directory.exists() and any(directory.iterdir()):
@@ -264,7 +250,7 @@ def unpack_bundle(path: Path, directory: Path, *, expected_sha256: str, expected
             reader = BundleReader(stream, expected_bytes)
             manifest = reader.manifest()
             reader.files(lambda entry, chunks: _extract(directory / entry.path, chunks))
-            durable.write_file(directory / MANIFEST_NAME, canonical.dumps(manifest))
+            durable.write_file(directory / MANIFEST_NAME, reader.manifest_bytes)  # kept as received
             for folder in sorted({(directory / entry.path).parent for entry in manifest.files}):
                 durable.fsync_dir(folder)
         except OSError as error:
@@ -312,7 +298,7 @@ def verify_unpacked(directory: Path) -> Manifest:
     """
     manifest = read_manifest(directory)
     for entry in manifest.files:
-        with _open(directory / entry.path) as stream:
+        with open_bundle(directory / entry.path) as stream:
             same_size = os.fstat(stream.fileno()).st_size == entry.bytes
             if not same_size or hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
                 raise Untrusted("bundle.entry_digest", f"The file {entry.path} on the disk is damaged.")
