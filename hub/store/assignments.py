@@ -150,7 +150,7 @@ def assign(
     statement = make(assignments).from_select(list(values), rows)
     fresh = {name: statement.excluded[name] for name in values if name not in ("device_id", "model")}
     connection.execute(statement.on_conflict_do_update(index_elements=["device_id", "model"], set_=fresh))
-    return _advance(connection, assignments.c.deployment_id == deployment_id)
+    return _advance(connection, selection)
 
 
 def _lock(connection: Connection, selection: Condition) -> None:
@@ -161,14 +161,14 @@ def _lock(connection: Connection, selection: Condition) -> None:
         connection.execute(select(func.count()).select_from(rows))
 
 
-def _advance(connection: Connection, among: ColumnElement[bool]) -> int:
-    """Move counter and revision of the devices that have just got an assignment above their counter."""
+def _advance(connection: Connection, selection: Condition) -> int:
+    """Move counter and revision of those of `selection` that have just got an assignment above their counter."""
     newer = exists().where(
         assignments.c.device_id == devices.c.device_id, assignments.c.counter > devices.c.assignment_counter
     )
     done = connection.execute(
         update(devices)
-        .where(_owners(among), newer)
+        .where(selection, newer)
         .values(
             assignment_counter=devices.c.assignment_counter + 1, desired_revision=devices.c.desired_revision + 1
         )
@@ -237,7 +237,7 @@ def _renew(connection: Connection, among: ColumnElement[bool], now_s: float, exp
         .where(due, exists().where(owner, devices.c.status == "active"))
         .values(counter=counter, issued_s=now_s, expires_s=expires_s, published_s=None)
     )
-    return _advance(connection, assignments.c.published_s.is_(None))
+    return _advance(connection, _owners(assignments.c.published_s.is_(None)))
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------

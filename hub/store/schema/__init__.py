@@ -19,9 +19,11 @@ from hub.store.schema.devices import (
     enrolment_tokens,
     install_reports,
 )
+from hub.store.schema.groups import device_group_members, device_group_references, device_groups
 from hub.store.schema.health import health_latency, health_windows, shadow_windows
 from hub.store.schema.people import api_tokens, audit
 from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
+from hub.store.schema.rollouts import rollout_arrivals, rollout_devices, rollout_events, rollout_groups, rollouts
 from hub.store.schema.running import leases
 from hub.store.schema.trust import tuf_files, tuf_metadata, tuf_staged
 
@@ -36,6 +38,9 @@ __all__ = [
     "device_certificates",
     "device_epochs",
     "device_events",
+    "device_group_members",
+    "device_group_references",
+    "device_groups",
     "device_models",
     "device_status",
     "device_tags",
