@@ -18,6 +18,7 @@ TOMBSTONE = "dropped"
 DROP_ORDER: Sequence[frozenset[str]] = (
     frozenset({"heartbeat"}),
     frozenset({"inventory"}),
+    frozenset({"metrics", "window"}),
     frozenset({"health"}),
     frozenset({"event", "install"}),
 )

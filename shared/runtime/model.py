@@ -38,7 +38,10 @@ class GoldenResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadedModel:
-    """Use `LoadedModel.load`. `manifest`, `labels` (or None) and `pipeline` are for reading."""
+    """Use `LoadedModel.load`. `manifest`, `labels` (or None) and `pipeline` are for reading.
+
+    `embedding`: what the extractor gave at the last prediction, [batch, size] float32; without a head, the output.
+    """
 
     def __init__(
         self, directory: Path, manifest: Manifest, pipeline: Pipeline, graphs: list[Graph], calls: list[Call]
@@ -46,7 +49,8 @@ class LoadedModel:
         self.manifest = manifest
         self.pipeline = pipeline
         self._prepare = _conversion(manifest, pipeline, calls[0]).apply
-        self._ones = [call.one for call in calls]
+        self.embedding: Array = np.zeros((0, calls[0].output_size), np.float32)
+        self._first, *self._others = [call.one for call in calls]
         self.labels = _labels(directory, manifest)
         self._directory = directory
         self._graphs = graphs
@@ -86,10 +90,12 @@ class LoadedModel:
         large = self._floats and not np.vdot(x, x) < _LARGE
         y = self._prepare_large(x) if large else self._prepare(x)
         if len(x) == 1:
-            for one in self._ones:
+            self.embedding = y = self._first(y)
+            for one in self._others:
                 y = one(y)
         else:
-            for call in self._calls:
+            self.embedding = y = self._calls[0].run(y)
+            for call in self._calls[1:]:
                 y = call.run(y)
         if not np.vdot(y, y) < _LARGE and not np.isfinite(y).all():
             raise InternalError("model.output_not_finite", "The model's output holds NaN or infinity.")
@@ -158,7 +164,11 @@ class LoadedModel:
         """Free the runtime's memory. The model must not be used afterwards."""
         for graph in self._graphs:
             graph.close()
-        self._ones, self._calls, self._graphs = [], [], []
+        self._first, self._others, self._calls, self._graphs = _closed, [], [], []
+
+
+def _closed(x: Array) -> Array:
+    raise InternalError("model.closed", "The model was closed and cannot be used any more.")
 
 
 def _conversion(manifest: Manifest, pipeline: Pipeline, first: Call) -> Pipeline:

@@ -15,7 +15,9 @@ from msgspec import Meta
 from shared import limits
 from shared.errors import InvalidInput, TooLarge
 from shared.wire.health import Health
+from shared.wire.system import System
 from shared.wire.types import Code, Count, DeviceId, Epoch, ModelName, Seq, Sha256, Text, TimeS, Version, Word
+from shared.wire.window import Metrics, Window
 
 __all__ = [
     "BODIES",
@@ -33,7 +35,7 @@ __all__ = [
     "encode_envelope",
 ]
 
-Kind = Literal["heartbeat", "inventory", "install", "event", "health", "dropped"]
+Kind = Literal["heartbeat", "inventory", "install", "event", "health", "window", "metrics", "dropped"]
 T = TypeVar("T")
 
 
@@ -76,6 +78,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     outbox_count: Count = 0
     outbox_dropped: Count = 0
     models: Annotated[list[ModelStatus], Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT)] = []
+    system: System | msgspec.UnsetType = msgspec.UNSET
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +141,8 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "install": InstallReport,
     "event": Event,
     "health": Health,
+    "window": Window,
+    "metrics": Metrics,
     "dropped": Dropped,
 }
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(v) for k, v in BODIES.items()}

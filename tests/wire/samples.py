@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.wire import down, health, http, up
+from shared.drift.counts import pack_counts
+from shared.wire import down, health, http, system, up, window
 
 DIGEST = "ab" * 32
 EPOCH = "0123456789abcdef"
@@ -120,6 +121,23 @@ ENVELOPE = up.Envelope(
 MSGPACK: dict[str, msgspec.Struct] = {
     **UP,
     "envelope": ENVELOPE,
+    "heartbeat_with_system": msgspec.structs.replace(
+        UP["heartbeat"],
+        system=system.System(
+            cpu_percent=12.5,
+            load_1m=0.25,
+            temperature_c=48.5,
+            memory_available_bytes=1 << 30,
+            disk_total_bytes=32 << 30,
+            uptime_s=86_400,
+            restarts=2,
+            clock_synchronised=True,
+            clock_skew_s=-0.125,
+            battery_percent=80.0,
+            on_battery=False,
+            reconnects=1,
+        ),
+    ),
     "desired": down.DesiredState(device_id="cam-1", revision=4, assignments=[b'{"payload":""}']),
     "watermark": down.Watermark(epoch=EPOCH, seq=9),
 }

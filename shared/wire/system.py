@@ -1,0 +1,38 @@
+"""How the machine under the agent does; a part of the heartbeat. What a machine cannot say is null.
+
+Older agents leave it out, and older hubs ignore it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shared.wire.types import Count
+
+__all__ = ["System"]
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+class System(msgspec.Struct, frozen=True, kw_only=True):
+    """cpu_percent: of the whole machine, since the last heartbeat. temperature_c: of the hottest sensor. uptime_s: of
+    the machine. restarts: how often this agent has started before. clock_synchronised: what the kernel says.
+    clock_skew_s: the device's clock minus the hub's when they last spoke over HTTPS; the hub has its own opinion from
+    `created_s`. battery_percent, on_battery: where there is one. reconnects: connections to the broker since the start.
+    """
+
+    cpu_percent: Percent | None = None
+    load_1m: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    temperature_c: Annotated[float, Meta(ge=-273.15, le=1000)] | None = None
+    memory_available_bytes: Count | None = None
+    disk_total_bytes: Count | None = None
+    uptime_s: Count | None = None
+    restarts: Count | None = None
+    clock_synchronised: bool | None = None
+    clock_skew_s: Annotated[float, Meta(ge=-1e12, le=1e12)] | None = None
+    battery_percent: Percent | None = None
+    on_battery: bool | None = None
+    reconnects: Count | None = None
