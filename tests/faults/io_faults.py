@@ -1,8 +1,8 @@
 """Failing calls of the C library, by Debian's fiu-utils: what they do to an installation, and that it is made good.
 
 The promise is aktualizr's and more: after any run under faults the device still serves a right version, and the next
-run without faults succeeds. A fault run is a fork of a warm server (`tests.faults.fiu_server`), so that thousands fit
-in a night.
+run without faults succeeds. A fault run is a fork of a warm server (`tests.faults.fiu_server`), so that ten thousand
+fit in an hour.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +26,12 @@ from tests.faults.facts import Facts, load_facts
 from tests.faults.fiu_server import Order, Outcome
 from tests.faults.life import Broken, check_image
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.world import World
+from tests.faults.world import World, again, open_world
 
-__all__ = ["ERRORS", "FaultRun", "FaultTally", "FiuServer", "missing_for_io_faults", "order_of", "run_one", "serving"]
+__all__ = ["ERRORS", "Bench", "FaultRun", "FaultTally", "missing_for_io_faults", "open_bench"]
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EINTR)
-_PROBABILITIES = (0.0005, 0.002, 0.01)
+_PROBABILITIES = (0.0005, 0.002, 0.008)
 _PATIENCE_S = 60.0
 
 
@@ -55,17 +56,32 @@ class FaultRun:
 
 @dataclass
 class FaultTally:
-    """What was tried."""
+    """What was tried: runs, those in which some call failed, all calls that failed, and how the lives ended."""
 
     runs: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+    struck: int = 0
+    faults: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
+    def __add__(self, other: FaultTally) -> FaultTally:
+        return FaultTally(
+            self.runs + other.runs,
+            self.struck + other.struck,
+            self.faults + other.faults,
+            self.ends + other.ends,
+            [*self.failures, *other.failures],
+        )
+
     def __str__(self) -> str:
-        return f"{self.runs} runs under faults ({self.ends}), {len(self.failures)} failures"
+        ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
+        return (
+            f"{self.runs} runs under faults ({ends}), {self.struck} of them with a failing call, "
+            f"{self.faults} failing calls, {len(self.failures)} failures"
+        )
 
 
-class FiuServer:
+class _FiuServer:
     """The warm process."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -81,19 +97,19 @@ class FiuServer:
 
 
 @contextmanager
-def serving() -> Iterator[FiuServer]:
+def _serving() -> Iterator[_FiuServer]:
     """A server for the block."""
     command = ["fiu-run", "-f", "", "-x", sys.executable, "-m", "tests.faults.fiu_server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield FiuServer(process)
+            yield _FiuServer(process)
         finally:
             if process.stdin is not None:
                 process.stdin.close()
             process.wait(_PATIENCE_S)
 
 
-def order_of(world: World, run: FaultRun, root: Path) -> Order:
+def _order_of(world: World, run: FaultRun, root: Path) -> Order:
     """The life of a run."""
     plain = Order(facts=str(world.facts_file), scenario=world.scenario, root=str(root))
     if run.k:
@@ -103,18 +119,44 @@ def order_of(world: World, run: FaultRun, root: Path) -> Order:
     return msgspec.structs.replace(plain, seed=run.seed, errno=chosen, probability=chance)
 
 
-def run_one(world: World, again: Path, server: FiuServer, run: FaultRun, directory: Path, tally: FaultTally) -> Outcome:
-    """One run and the clean one after it; `again` are the facts of the hub's next assignment."""
-    root = directory / "faulty"
-    shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(world.prepared, root, symlinks=True)
-    outcome = server.run(order_of(world, run, root))
-    tally.runs += 1
-    tally.ends[outcome.end] = tally.ends.get(outcome.end, 0) + 1
-    reason = _clean(world.scenario, load_facts(again), root)
-    if reason:
-        tally.failures.append(f"after {outcome}: {reason}\n    {run.command()}")
-    return outcome
+class Bench:
+    """A world, its warm server, and `again`: the facts of the hub's next assignment, for the clean run."""
+
+    def __init__(self, world: World, server: _FiuServer, again: Path, directory: Path) -> None:
+        self._world = world
+        self._server = server
+        self._again = again
+        self._root = directory / "faulty"
+        self._fresh()
+        self._server.run(Order(facts=str(world.facts_file), scenario=world.scenario, root=str(self._root)))
+
+    def count_calls(self) -> int:
+        """How many calls an installation makes in which none fails."""
+        self._fresh()
+        return self._server.run(_order_of(self._world, FaultRun(0, sys.maxsize, ERRORS[0]), self._root)).calls
+
+    def run(self, run: FaultRun, tally: FaultTally) -> None:
+        """One run and the clean one after it."""
+        self._fresh()
+        outcome = self._server.run(_order_of(self._world, run, self._root))
+        tally.runs += 1
+        tally.struck += outcome.faults > 0
+        tally.faults += outcome.faults
+        tally.ends[outcome.end] += 1
+        reason = _clean(self._world.scenario, load_facts(self._again), self._root)
+        if reason:
+            tally.failures.append(f"after {outcome}: {reason}\n    {run.command()}")
+
+    def _fresh(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.copytree(self._world.prepared, self._root, symlinks=True)
+
+
+@contextmanager
+def open_bench(directory: Path) -> Iterator[Bench]:
+    """A bench in the new folder `directory`."""
+    with open_world("install", directory) as world, _serving() as server:
+        yield Bench(world, server, again(world), directory)
 
 
 def _clean(scenario: str, facts: Facts, root: Path) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -30,8 +31,9 @@ from agent.outbox.outbox import Outbox
 from agent.paths import AgentPaths
 from shared.clock import Clock, SystemClock
 from shared.errors import Conflict, SkerryError
-from shared.profiles import load_profile
+from shared.profiles import Profile, load_profile
 from shared.wire.up import InstallReport, decode_body, decode_envelope
+from tests.faults.aside import aside
 from tests.faults.facts import Facts
 from tests.ota.device import QUICK, InProcessWorker
 
@@ -99,9 +101,10 @@ class Life:
     def look(self) -> None:
         """Check the promise now."""
         try:
-            active = check_image(self.facts, self.root)
-            if self.predicts() == 0 and active:
-                raise Broken("there is an active slot, but nothing serves")
+            with aside():
+                active = check_image(self.facts, self.root)
+                if self.predicts() == 0 and active:
+                    raise Broken("there is an active slot, but nothing serves")
         except (Broken, SkerryError) as error:
             self.broken.append(f"{type(error).__name__}: {error}")
 
@@ -127,13 +130,17 @@ class Life:
         """Wait for a condition; `Broken` when it does not come or the agent's loop ends."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _PATIENCE_S
-        while (found := condition()) is None:
+        while (found := self._now(condition)) is None:
             if self.task is not None and self.task.done():
                 self.task.result()
             if loop.time() > end:
                 raise Broken(f"{what} did not come; {self.status()}")
             await asyncio.sleep(_LOOK_S)
         return found
+
+    def _now(self, condition: Callable[[], T | None]) -> T | None:
+        with aside():
+            return condition()
 
     async def rest(self) -> InstallStatus:
         """Wait until the model rests, and the journal on disk says that the hub was told."""
@@ -163,6 +170,12 @@ class Life:
             await self.installer.offer(news)
 
 
+@cache
+def _profile() -> Profile:
+    """A patient one; read once, as a fork per life would otherwise spend a tenth of its time on YAML."""
+    return msgspec.structs.replace(load_profile("x86-gateway"), min_free_bytes=1, latency_p99_ms=60_000.0)
+
+
 @contextlib.asynccontextmanager
 async def living(
     facts: Facts,
@@ -174,8 +187,7 @@ async def living(
     clock: Clock | None = None,
 ) -> AsyncIterator[Life]:
     """An agent over `root`, ended in an orderly way. `warm`: worker and trial run in this process."""
-    paths, clock, host = AgentPaths(root), clock or SystemClock(), ModelHost()
-    profile = msgspec.structs.replace(load_profile("x86-gateway"), min_free_bytes=1, latency_p99_ms=60_000.0)
+    paths, clock, host, profile = AgentPaths(root), clock or SystemClock(), ModelHost(), _profile()
     outbox = Outbox(paths.outbox, device_id=facts.device_id, limit_bytes=OUTBOX_BYTES, clock=clock)
     seams: dict[str, Any] = {}
     if warm:
