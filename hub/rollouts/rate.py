@@ -1,8 +1,8 @@
 """How many devices may be assigned now: a bucket of credit that fills with engine time. Whole numbers only.
 
 Credit is counted in sixtieths of a device, so that any rate per minute adds up exactly over seconds. It never holds
-more than one minute's worth, so what a closed window, a pause or a stopped hub left unused is not made up for in a burst.
-Time comes from `hub.rollouts.clockwork`, which a jump of the clock moves by at most one step.
+more than one minute's worth, so what a closed window, a pause or a stopped hub left unused is never made up for in a
+burst. Time comes from `hub.rollouts.clockwork`, which a jump of the clock moves by at most one step.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
+from hub.rollouts.counts import Counts, DeviceState, Evidence, GroupCounts, Measure
 from hub.rollouts.plan import Mode, Plan
 
 __all__ = [
@@ -55,6 +56,8 @@ class Status(StrEnum):
     """Nothing is assigned; what is under way goes on. Resume, abort or roll back."""
     KEEPING = "keeping"
     """All groups passed; devices that join later still get the version."""
+    ENDING = "ending"
+    """Nothing more is assigned; what is under way may still end."""
     FINISHED = "finished"
     ABORTING = "aborting"
     """Being taken back from devices that have not finished; those that succeeded keep it."""
@@ -83,34 +86,6 @@ class GroupStatus(StrEnum):
     FAILED = "failed"
 
 
-class DeviceState(StrEnum):
-    """Where one device of a rollout stands; each member is in exactly one of these."""
-
-    WAITING = "waiting"
-    """Not assigned yet."""
-    ASSIGNED = "assigned"
-    """Assigned; the device has not spoken about it."""
-    DOWNLOADING = "downloading"
-    STAGED = "staged"
-    """Assigned with mode `hold`, verified and staged; or with mode `live`, and its window is closed."""
-    INSTALLING = "installing"
-    """Verifying, probing, activating, on probation."""
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    """Refused or failed before it served."""
-    REVERTED = "reverted"
-    """Served it and went back to the version before by itself."""
-    ROLLING_BACK = "rolling_back"
-    """Assigned its own previous version; not confirmed."""
-    ROLLED_BACK = "rolled_back"
-    WITHDRAWN = "withdrawn"
-    """The assignment was taken back; also at a roll-back, when there is no previous version to return to."""
-    SUPERSEDED = "superseded"
-    """A newer rollout of the model, or a person, assigned something else."""
-    SKIPPED = "skipped"
-    """Cannot get it: revoked, incompatible, decommissioned."""
-
-
 class Verdict(StrEnum):
     """What evidence says about a demand."""
 
@@ -127,81 +102,6 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     numbers: dict[str, int] = {}
 
 
-# --- what is known ---------------------------------------------------------------------------------------------------
-class GroupCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Devices of one group: one number for each `DeviceState`, then parts of those numbers.
-
-    held: part of `waiting` that must not be assigned now (a rollout that outranks this one has the device).
-    waiting_by_zone: the others of `waiting` by IANA zone, only where a window is in the device's zone and zones are
-    known; empty: unknown. starting: part of `assigned`, given within the last `START_GRACE_S`. unreached: part of
-    `assigned`, given longer than observe_s ago. silent: part of `downloading`, `staged` (mode live) and `installing`
-    without a change for longer than observe_s. retrying: part of those under way that had failed before (attempts
-    above 1). retry_due: part of `failed` with attempts left whose back-off is over. vanished: part of `succeeded` not
-    heard from at all for longer than observe_s since then.
-    """
-
-    waiting: int = 0
-    assigned: int = 0
-    downloading: int = 0
-    staged: int = 0
-    installing: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    reverted: int = 0
-    rolling_back: int = 0
-    rolled_back: int = 0
-    withdrawn: int = 0
-    superseded: int = 0
-    skipped: int = 0
-    held: int = 0
-    waiting_by_zone: dict[str, int] = {}
-    starting: int = 0
-    unreached: int = 0
-    silent: int = 0
-    retrying: int = 0
-    retry_due: int = 0
-    vanished: int = 0
-
-    @property
-    def under_way(self) -> int:
-        """Assigned and not ended."""
-        return self.assigned + self.downloading + self.staged + self.installing
-
-    @property
-    def exposed(self) -> int:
-        """Devices on which the version was, is or may soon be."""
-        return self.under_way + self.succeeded + self.failed + self.reverted
-
-    @property
-    def members(self) -> int:
-        """Those on whom the group is judged: not superseded, skipped, held or taken back."""
-        return self.waiting - self.held + self.exposed
-
-
-class Measure(msgspec.Struct, frozen=True, kw_only=True):
-    """`numerator / denominator` over `n` samples. For a share both denominator and n are the number of trials."""
-
-    numerator: int
-    denominator: int
-    n: int
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured for one gate (its place in the plan) over its window; `profile` "" is the whole fleet."""
-
-    gate_no: int
-    profile: str = ""
-    candidate: Measure
-    control: Measure | None = None
-
-
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a tick may know: one `GroupCounts` for each group of the plan, in its order, and the evidence."""
-
-    groups: tuple[GroupCounts, ...]
-    evidence: tuple[Evidence, ...] = ()
-
-
 # --- how it stands ---------------------------------------------------------------------------------------------------
 class EngineClock(msgspec.Struct, frozen=True, kw_only=True):
     """`wall_s`: the wall clock at the last tick, seconds since 1970. `elapsed_s`: engine time."""
@@ -211,7 +111,10 @@ class EngineClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are engine time. `approved`: a person let what it waits for happen."""
+    """Times are engine time. `approved`: a person let it go on without the successes or samples that are missing.
+
+    switched: its members, once they staged the version, may serve it. forgiven: errors up to a person's resume.
+    """
 
     status: GroupStatus = GroupStatus.WAITING
     started_s: int | None = None
@@ -219,6 +122,7 @@ class GroupProgress(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: int | None = None
     approved: bool = False
     switched: bool = False
+    forgiven: int = 0
     waits_for: Reason | None = None
 
 
@@ -235,11 +139,14 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What a tick or a command changes. `credit`: devices that the rate allows now, in sixtieths.
 
-    `returning`: the groups that a roll-back covers. `waits_for`: why nothing is being assigned now, for people.
+    `since_s`: engine time at which the status began. `resume_to`: the status before a pause. `returning`: the groups
+    that a roll-back covers. `waits_for`: why nothing is being assigned now, for people.
     """
 
     revision: int = 0
     status: Status = Status.PLANNED
+    since_s: int = 0
+    resume_to: Status | None = None
     clock: EngineClock = EngineClock()
     groups: tuple[GroupProgress, ...] = ()
     gates: tuple[GateResult, ...] = ()
@@ -291,9 +198,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):
 
 
 class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):
-    """Take the assignment back from every device of a group that is under way: to its previous version, if any."""
+    """Take the assignment back from every device of a group that is under way: to its previous version, if any.
+
+    also_succeeded: from those that succeeded too (the end of a shadow).
+    """
 
     group_no: int
+    also_succeeded: bool = False
 
 
 class RollBack(msgspec.Struct, frozen=True, kw_only=True, tag="roll_back"):
@@ -320,9 +231,11 @@ class ChangeKind(StrEnum):
     ROLLING_BACK = "rollout_rolling_back"
     ROLLED_BACK = "rollout_rolled_back"
     KEEPING = "rollout_keeping"
+    ENDING = "rollout_ending"
     FINISHED = "rollout_finished"
     CLOCK_MOVED = "clock_moved"
-    STALLED = "group_stalled"
+    GROUP_STALLED = "group_stalled"
+    GROUP_RESUMED = "group_resumed"
     GROUP_STARTED = "group_started"
     GROUP_PREPARED = "group_prepared"
     GROUP_SWITCHED = "group_switched"
@@ -366,7 +279,7 @@ class CommandKind(StrEnum):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One request. scope and group_no: only for a roll-back; None: all groups that were started."""
+    """One request. group_no: only for a roll-back; None: all groups that were started."""
 
     kind: CommandKind
     group_no: int | None = None
