@@ -23,8 +23,9 @@ from agent.ota.slots import slot_name
 from agent.ota.threads import in_thread
 from agent.ota.worker_protocol import Fetch, Fetched, Unpack, Unpacked
 from shared import durable, limits
-from shared.errors import InternalError, NotFound, SkerryError, StorageFailure, Untrusted
+from shared.errors import ErrorBody, InternalError, NotFound, SkerryError, StorageFailure, Untrusted
 from shared.profiles import check_requirements
+from shared.wire import up
 from shared.wire.down import Assignment
 
 __all__ = ["Actions", "Outcome"]
@@ -162,7 +163,17 @@ class Actions:
             # A link that breaks all the time but gets further each time is slow, not hopeless.
             gained = self._furthest > before and outcome.event is Event.INTERRUPTED
             return replace(outcome, changes={"attempt": 1}) if gained else outcome
+        if fetched.problem is not None:
+            self._tell_delta(fetched.problem)
         return Outcome(Event.SUCCEEDED, changes={"bytes_downloaded": journal.bytes_downloaded + fetched.bytes})
+
+    def _tell_delta(self, problem: ErrorBody) -> None:
+        """A delta that failed cost only bytes, but somebody should find out why."""
+        message = f"The delta could not be used, so the whole bundle was fetched: {problem.message}"
+        code, model = problem.code[:64], self._install.model
+        self._context.queue(
+            up.Event(code=code, severity="warning", message=message[: limits.MAX_REASON_CHARS], model=model)
+        )
 
     async def _verifying(self) -> Outcome:
         assignment = self._assignment

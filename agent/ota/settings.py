@@ -18,11 +18,12 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     retry_*: between attempts at a whole installation after a failure that may pass (hub away, disk full).
     transfer_*: between attempts at one request within an installation. min_bytes_per_s: below this rate over
-    `rate_window_s` a transfer is aborted and resumed later. check_timeout_s, fetch_timeout_s, unpack_timeout_s: after
+    `rate_window_s` a transfer is aborted and resumed later. delta_wait_s: how long to wait for a delta that the hub is
+    just making, before the whole bundle is fetched. check_timeout_s, fetch_timeout_s, unpack_timeout_s: after
     that the worker is killed. probe_*: limits of the child that tries a new version. sandbox_user: the account that
     this child changes to when the agent is root ("" stays root, without its powers). load_timeout_s: for loading a
     version into the agent. stable_s: an agent that ran this long is not in a crash loop. checkpoint_s: how often
-    probation notes how far it got.
+    probation notes how far it got. profile_window: an assignment without a window waits for that of the profile.
     """
 
     retry_base_s: Seconds = 5.0
@@ -35,6 +36,7 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     read_timeout_s: Seconds = 30.0
     min_bytes_per_s: Annotated[int, Meta(ge=1, le=1 << 30)] = 256
     rate_window_s: Seconds = 60.0
+    delta_wait_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     metadata_timeout_s: Seconds = 60.0
     check_timeout_s: Seconds = 300.0
     fetch_timeout_s: Annotated[float, Meta(gt=0, le=7 * 86400)] = 86400.0
@@ -49,3 +51,4 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     probation_max_error_percent: Annotated[int, Meta(ge=0, le=100)] = 5
     checkpoint_s: Seconds = 60.0
     stable_s: Seconds = 60.0
+    profile_window: bool = False

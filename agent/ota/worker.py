@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from agent.identity.store import IdentityStore
 from agent.ota.backoff import Backoff
+from agent.ota.delta import DeltaDownload
 from agent.ota.downloader import Downloader, Pace, Wanted
 from agent.ota.folder_source import FolderSource, check_bundle, copy_bundle, is_there, read_assignments
 from agent.ota.hub_source import HubSource, open_client
@@ -151,10 +152,10 @@ class Worker:
             with _exclusive(wanted.file.parent):
                 copy_bundle(Path(folder), assignment.target, wanted, self._progress)
             return Fetched(bytes=0)
-        return Fetched(bytes=self._download(wanted))
+        return self._download(wanted, Slots(self._paths.model(assignment.model)))
 
-    def _download(self, wanted: Wanted) -> int:
-        """From the hub; the bytes that came over the network."""
+    def _download(self, wanted: Wanted, slots: Slots) -> Fetched:
+        """From the hub: by a delta if that can be, and in any case checked as a whole."""
         store = IdentityStore(self._paths.identity)
         with (
             open_client(store.load().hub_url, store.credentials(), self._settings) as client,
@@ -173,7 +174,9 @@ class Worker:
                 random=random.random,
                 progress=self._progress,
             )
-            return downloader.fetch(wanted)
+            tried = DeltaDownload(client, downloader, slots, self._settings.delta_wait_s).fetch(wanted)
+            received = downloader.fetch(wanted)
+        return Fetched(bytes=tried.bytes + received, delta=tried.used and not received, problem=tried.problem)
 
     def _unpack(self, assignment: Assignment) -> Unpacked:
         paths = self._paths.model(assignment.model)

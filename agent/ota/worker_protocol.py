@@ -90,9 +90,14 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True, tag="fetched"):
-    """The bundle is on disk. `bytes` came over the network."""
+    """The bundle is on disk. `bytes` came over the network, the delta's included.
+
+    delta: it was made from an installed bundle and a delta. problem: why it was not, although that was tried.
+    """
 
     bytes: int
+    delta: bool = False
+    problem: ErrorBody | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.drift.counts import pack_counts
-from shared.wire import down, health, http, system, up, window
+from shared.wire import delta, down, health, http, system, up, window
 
 DIGEST = "ab" * 32
 EPOCH = "0123456789abcdef"
@@ -183,5 +183,6 @@ JSON: dict[str, msgspec.Struct] = {
     ),
     "renew_request": http.RenewRequest(csr_pem="PEM"),
     "renew_reply": http.RenewReply(certificate_pem="PEM"),
+    "delta_offer": delta.DeltaOffer(from_sha256=DIGEST, to_sha256="b" * 64, sha256="c" * 64, bytes=900),
     "messages_reply": http.DeviceMessagesReply(epoch=EPOCH, watermark=9),
 }
