@@ -7,7 +7,7 @@ believed beyond these bounds; what remains possible within them is the affair of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -32,7 +32,7 @@ class Demands(msgspec.Struct, frozen=True, kw_only=True):
     max_norm: float
     max_examples: int
     metrics: frozenset[str]
-    tasks: frozenset[int]
+    tasks: frozenset[str]
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +47,11 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 def admit(
     demands: Demands,
     device_id: str,
-    task: int,
+    task: str,
     update: bytes,
     examples: object,
     metrics: Mapping[str, object],
-    answered: Sequence[int] | frozenset[int] = frozenset(),
+    answered: frozenset[str] = frozenset(),
 ) -> Admitted:
     """The update, checked; `answered` are the tasks of this round that have had their reply.
 

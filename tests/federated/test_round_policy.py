@@ -16,7 +16,9 @@ from shared.errors import InvalidInput
 from shared.federated.codec import Scheme, encode
 
 SIZES = (4, 2)
-DEMANDS = Demands(sizes=SIZES, max_norm=10.0, max_examples=100, metrics=frozenset({"loss"}), tasks=frozenset({7, 8}))
+DEMANDS = Demands(
+    sizes=SIZES, max_norm=10.0, max_examples=100, metrics=frozenset({"loss"}), tasks=frozenset({"7", "8"})
+)
 
 
 def _update(value: float = 1.0) -> bytes:
@@ -27,7 +29,7 @@ def _admit(**changes: Any) -> Admitted:
     reply: dict[str, Any] = {
         "demands": DEMANDS,
         "device_id": "cam-1",
-        "task": 7,
+        "task": "7",
         "update": _update(),
         "examples": 10,
         "metrics": {"loss": 0.5},
@@ -45,8 +47,8 @@ def test_a_right_reply_is_admitted_and_its_weight_capped() -> None:
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"task": 9}, "update.unasked"),
-        ({"answered": frozenset({7})}, "update.repeated"),
+        ({"task": "9"}, "update.unasked"),
+        ({"answered": frozenset({"7"})}, "update.repeated"),
         ({"examples": 0}, "update.examples"),
         ({"examples": -5}, "update.examples"),
         ({"examples": True}, "update.examples"),

@@ -1,0 +1,1 @@
+"""Training on the device, in a process of its own."""

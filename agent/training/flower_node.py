@@ -1,0 +1,134 @@
+"""This device as a node of a Flower federation: the only place in the agent that knows Flower.
+
+Only the training process imports it. No program is ever fetched: what runs is what is installed. Every wait is bounded,
+and a failure of one task is told to the hub as that task's failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+os.environ["FLWR_LOG_LEVEL"] = "WARNING"
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
+from flwr.supernode.fleet_http_connection import http_request_response
+from numpy.typing import NDArray
+
+__all__ = ["Answer", "Node", "Order", "join"]
+
+Vector = NDArray[np.float32]
+_LOG = logging.getLogger(__name__)
+_ERROR_CODE = 0
+_MAX_REASON_CHARS = 300
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hub asks: train on (or evaluate) `weights` by `config`. Good until `expires_s` (seconds since 1970)."""
+
+    kind: str
+    weights: Vector
+    config: dict[str, int | float | str]
+    expires_s: float
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device answers: an encoded update (empty for an evaluation), how many examples it stands for."""
+
+    update: bytes
+    examples: int
+    metrics: dict[str, float] = {}
+
+
+class Node:
+    """A connected node; made by `join`."""
+
+    def __init__(self, node_id: int, connection: tuple[Any, ...]) -> None:
+        self.node_id = node_id
+        self._connection = connection
+
+    def serve_one(self, work: Callable[[Order], Answer]) -> bool:
+        """Take one order, work on it and answer; False when there was none."""
+        receive, send, _get_run, _get_fab, pull_object, push_object, confirm = self._connection
+        received = receive()
+        if received is None:
+            return False
+        header, tree = received
+        run_id = header.metadata.run_id
+        order = pull_and_inflate_object_from_tree(
+            tree,
+            lambda object_id: pull_object(run_id, object_id),
+            lambda object_id: confirm(run_id, object_id),
+            return_type=Message,
+        )
+        order.metadata.__dict__["_message_id"] = tree.object_id
+        started = time.monotonic()
+        reply = self._answered(order, work)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        with no_object_id_recompute():
+            objects = get_all_nested_objects(reply)
+            ids, session = send(reply, get_object_tree(reply), time.monotonic() - started)
+            push_objects(
+                objects,
+                lambda object_id, content: push_object(run_id, session, object_id, content),
+                object_ids_to_push=set(ids),
+            )
+        return True
+
+    def _answered(self, message: Message, work: Callable[[Order], Answer]) -> Message:
+        try:
+            return _reply(message, work(_order(message)))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the hub hears of it and the node goes on
+            _LOG.exception("a training task failed")
+            reason = f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
+            return Message(Error(code=_ERROR_CODE, reason=reason), reply_to=message)
+
+
+@contextmanager
+def join(
+    address: str, ca: Path, key: EllipticCurvePrivateKey, *, retries: int = 3, wait_s: float = 10.0
+) -> Iterator[Node]:
+    """Connect to the federation at `address` (host:port) with the device's own key, and leave it at the end.
+
+    A request is tried `retries` times more, for at most `wait_s` seconds. Raises SystemExit when the hub refuses; a
+    node that is expelled later gets KeyboardInterrupt in the main thread (Flower sends its own process a SIGINT).
+    """
+    keys = (key, key.public_key())
+    with http_request_response(address, False, ca.read_bytes(), keys, retries, wait_s) as connection:
+        yield Node(connection[0], connection[1:])
+
+
+def _order(message: Message) -> Order:
+    content = message.content
+    (weights,) = content.array_records["arrays"].to_numpy_ndarrays()
+    meta = message.metadata
+    return Order(
+        kind=meta.message_type,
+        weights=np.asarray(weights, np.float32),
+        config=dict(content.config_records["config"]),  # type: ignore[arg-type]
+        expires_s=meta.created_at + meta.ttl,
+    )
+
+
+def _reply(message: Message, answer: Answer) -> Message:
+    arrays = [np.frombuffer(answer.update, np.uint8)] if answer.update else []
+    content = RecordDict({"metrics": MetricRecord({**answer.metrics, "num-examples": answer.examples})})
+    if arrays:
+        content["arrays"] = ArrayRecord(arrays)
+    return Message(content, reply_to=message)

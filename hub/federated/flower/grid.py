@@ -1,0 +1,156 @@
+"""Tasks to nodes and replies from them, through SuperLink's own state (no sockets, no polling of ourselves).
+
+A reply is only taken apart here, not believed: what it holds is handed on as bytes and plain values for
+`hub.federated.admission`. A reply that cannot even be taken apart is a failure of that task and of nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.federated.flower.superlink import SuperLink
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict  # isort: skip
+from flwr.app.message import remove_content_from_message
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+__all__ = ["Failure", "Grid", "Reply", "Task"]
+
+Vector = NDArray[np.float32]
+_ARRAYS, _CONFIG, _METRICS, _EXAMPLES = "arrays", "config", "metrics", "num-examples"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """Train on `weights` (or evaluate them) by `config`; after `ttl_s` seconds the node no longer gets it."""
+
+    node_id: int
+    weights: Vector
+    config: dict[str, int | float | str]
+    ttl_s: float
+    kind: str = "train"
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node answered, unchecked. `update`: encoded difference, or `weights`: all weights of a stock node."""
+
+    task_id: str
+    node_id: int
+    examples: object
+    metrics: dict[str, object]
+    update: bytes | None = None
+    weights: NDArray[np.generic] | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A task without a usable reply: the node was lost, too late, failed, or answered with nonsense."""
+
+    task_id: str
+    node_id: int
+    reason: str
+
+
+class Grid:
+    """The tasks that are out. Not thread-safe: one thread gives and collects."""
+
+    def __init__(self, superlink: SuperLink) -> None:
+        self._state = superlink.state
+        self._run_id = superlink.run_id
+        self._out: dict[str, int] = {}
+        self._incomplete: list[Message] = []
+
+    def nodes(self) -> set[int]:
+        """The nodes that are connected now."""
+        return set(self._state.get_nodes(self._run_id))
+
+    def push(self, tasks: Sequence[Task]) -> list[str]:
+        """Give tasks to their nodes; their ids, in order ("" for one that Flower did not take)."""
+        session = self._state.start_session(self._run_id)
+        ids, objects, missing = [], {}, {}
+        with no_object_id_recompute():
+            for message in map(self._message, tasks):
+                message.metadata.__dict__["_message_id"] = message.object_id
+                bare = remove_content_from_message(message)
+                taken, wanted = self._state.store_message_and_object_tree(bare, get_object_tree(message), session)
+                ids.append(message.object_id if taken else "")
+                if taken:
+                    objects.update(get_all_nested_objects(message))
+                    missing.update(dict.fromkeys(wanted))
+            for object_id in missing:
+                self._state.store_object(self._run_id, session, object_id, objects[object_id].deflate())
+        self._out.update((task_id, task.node_id) for task_id, task in zip(ids, tasks, strict=True) if task_id)
+        return ids
+
+    def pull(self) -> list[Reply | Failure]:
+        """What has come since the last call. Never waits."""
+        outcomes: list[Reply | Failure] = []
+        waiting = set(self._out) - {m.metadata.reply_to_message_id for m in self._incomplete}
+        arrived = self._state.get_message_res(message_ids=waiting, run_id=self._run_id) if waiting else []
+        pending, self._incomplete = [*self._incomplete, *arrived], []
+        for message in pending:
+            outcome = self._outcome(message)
+            if outcome is None:
+                self._incomplete.append(message)
+            else:
+                outcomes.append(outcome)
+                self._forget(outcome.task_id)
+        return outcomes
+
+    def give_up(self) -> list[Failure]:
+        """Forget what is still out: no reply to it will be taken any more."""
+        late = [Failure(task_id=t, node_id=n, reason="The reply did not come in time.") for t, n in self._out.items()]
+        for failure in late:
+            self._forget(failure.task_id)
+        self._incomplete.clear()
+        return late
+
+    def _message(self, task: Task) -> Message:
+        content = RecordDict({_ARRAYS: ArrayRecord([task.weights]), _CONFIG: ConfigRecord({**task.config})})
+        return Message(content, dst_node_id=task.node_id, message_type=task.kind, ttl=task.ttl_s)
+
+    def _outcome(self, message: Message) -> Reply | Failure | None:
+        """None while parts of the reply are still on their way."""
+        task_id = message.metadata.reply_to_message_id
+        node_id = self._out.get(task_id, 0)
+        if message.has_error():
+            return Failure(task_id=task_id, node_id=node_id, reason=message.error.reason or "The node failed.")
+        store, message_id = self._state.object_store, message.metadata.message_id
+        tree = iterate_object_tree(store.get_object_tree(message_id))
+        contents: dict[str, bytes] = {}
+        for node in tree:
+            content = store.get(node.object_id)
+            if not content:
+                return None
+            contents[node.object_id] = content
+        try:
+            return _reply(task_id, node_id, inflate_object_from_contents(message_id, contents))
+        except Exception as error:  # noqa: BLE001 - Flower raises what it likes on a hostile reply; it costs one reply
+            return Failure(task_id=task_id, node_id=node_id, reason=f"The reply is malformed: {error}."[:300])
+
+    def _forget(self, task_id: str) -> None:
+        self._out.pop(task_id, None)
+        self._state.delete_messages(message_ins_ids={task_id})
+
+
+def _reply(task_id: str, node_id: int, message: object) -> Reply:
+    if not isinstance(message, Message):
+        raise ValueError("no message")
+    content = message.content
+    metrics: dict[str, object] = dict(content.metric_records[_METRICS])
+    examples = metrics.pop(_EXAMPLES, None)
+    arrays = content.array_records[_ARRAYS].to_numpy_ndarrays() if _ARRAYS in content.array_records else []
+    if len(arrays) > 1:
+        raise ValueError("more than one array")
+    array = arrays[0] if arrays else None
+    update = array.tobytes() if array is not None and array.dtype == np.uint8 else None
+    weights = array if update is None else None
+    return Reply(task_id=task_id, node_id=node_id, examples=examples, metrics=metrics, update=update, weights=weights)

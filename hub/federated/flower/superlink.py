@@ -1,0 +1,170 @@
+"""Flower's SuperLink without its processes: its fleet API behind the guard, in a thread of this process.
+
+Flower keeps its state in memory; what must survive is in the hub's database (`hub.federated`). One run at a time:
+Flower holds the identity of the running task in the process (`TaskIdentity`), so each run has a process of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from hub.federated.flower.quiet import silence
+
+silence()
+
+import uvicorn  # noqa: E402
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: E402
+from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: E402
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID  # noqa: E402
+from flwr.server.superlink.linkstate import LinkState  # noqa: E402
+from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType  # noqa: E402
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # noqa: E402
+from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
+from flwr.superlink.cli.flower_superlink import SuperLinkLifespan  # noqa: E402
+from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin  # noqa: E402
+from flwr.superlink.main import create_app  # noqa: E402
+
+from hub.federated.flower.guard import FleetOnly  # noqa: E402
+from shared.errors import InvalidInput, Unavailable  # noqa: E402
+
+__all__ = ["SuperLink", "Tls"]
+
+_START_S = 30.0
+_STOP_S = 10.0
+_HEARTBEAT_S = 10.0
+_MAX_BODY_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of the server's certificate, its key, and the CA that nodes trust."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+class SuperLink:
+    """Serves nodes on a listening socket between `start` and `stop`; nodes are those whose keys were let in."""
+
+    def __init__(self, sock: socket.socket, tls: Tls, *, programs: bool = False) -> None:
+        app = create_app(_config(sock, tls), SuperLinkLifespan)
+        guarded = FleetOnly(app, _MAX_BODY_BYTES, programs=programs)
+        config = uvicorn.Config(
+            guarded,
+            ssl_certfile=tls.certificate,
+            ssl_keyfile=tls.key,
+            log_level="warning",
+            lifespan="on",
+            ws="none",
+            loop="asyncio",
+            access_log=False,
+            timeout_keep_alive=75,
+        )
+        self._server = uvicorn.Server(config)
+        self._sock = sock
+        host, port = sock.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+        self._thread = threading.Thread(target=self._serve, name="superlink", daemon=True)
+        self._beat = threading.Thread(target=self._keep_alive, name="superlink-task", daemon=True)
+        self._over = threading.Event()
+        self.state: LinkState = app.state.linkstate_factory.state()
+        self.run_id = 0
+        self._task_id = 0
+
+    def start(self) -> Self:
+        """Begin to serve; error `federated.engine` when it does not come up."""
+        self._thread.start()
+        waited = threading.Event()
+        for _ in range(int(_START_S / 0.02)):
+            if self._server.started or not self._thread.is_alive():
+                break
+            waited.wait(0.02)
+        if not self._server.started:
+            raise Unavailable("federated.engine", "Flower's server did not start.", retriable=True)
+        self._begin_run()
+        self._beat.start()
+        return self
+
+    def stop(self) -> None:
+        """End the run and the server."""
+        self._over.set()
+        if self._task_id:
+            self.state.finish_task(self._task_id, "completed", "")
+        self._server.should_exit = True
+        self._thread.join(_STOP_S)
+
+    def admit_node(self, public_key_der: bytes) -> int:
+        """Let the node with this key (SubjectPublicKeyInfo, elliptic curve) in; its node id. Twice is once."""
+        key = _node_key(public_key_der)
+        known = self.state.get_node_id_by_public_key(key)
+        return known or self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0)
+
+    def expel_node(self, node_id: int) -> None:
+        """Refuse the node from its next request on."""
+        self.state.delete_node(NOOP_FLWR_AID, node_id)
+
+    def bytes_moved(self) -> tuple[int, int]:
+        """Bytes of messages sent to nodes and received from them in this run."""
+        run = self.state.get_run_info(run_ids=[self.run_id])[0]
+        return int(run.bytes_sent), int(run.bytes_recv)
+
+    def _begin_run(self) -> None:
+        state = self.state
+        state.federation_manager.ensure_default_federations_exist(flwr_aid=NOOP_FLWR_AID)
+        self.run_id = state.create_run(
+            "skerry/federated", "1.0.0", secrets.token_hex(32), {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID,
+            TaskType.SERVER_APP,
+        )  # fmt: skip
+        self._task_id = state.get_tasks(run_ids=[self.run_id])[0].task_id
+        state.claim_task(self._task_id)
+        if not state.activate_task(self._task_id):
+            raise Unavailable("federated.engine", "Flower did not accept the run.", retriable=True)
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = self._task_id, self.run_id, 1
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._sock])
+
+    def _keep_alive(self) -> None:
+        while not self._over.wait(_HEARTBEAT_S):
+            self.state.acknowledge_task_heartbeat(self._task_id)
+
+
+def _node_key(der: bytes) -> bytes:
+    key = load_der_public_key(der)
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise InvalidInput("federated.node_key", "A node's key must be of an elliptic curve.")
+    return public_key_to_bytes(key)
+
+
+def _config(sock: socket.socket, tls: Tls) -> SuperLinkLifespanConfig:
+    host, port = sock.getsockname()[:2]
+    return SuperLinkLifespanConfig(
+        control_address="",
+        health_server_address=None,
+        host=host,
+        port=port,
+        insecure=False,
+        certificates=(tls.ca.read_bytes(), tls.certificate.read_bytes(), tls.key.read_bytes()),
+        superexec_auth_secret=None,
+        authn_plugin=load_control_authn_plugin(),
+        event_log_plugin=None,
+        fleet_event_log_plugin=None,
+        enable_event_log=False,
+        artifact_provider=None,
+        enable_supernode_auth=True,
+        fleet_api_type="grpc-rere",
+        fleet_api_address=None,
+        simulation=False,
+        ssl_ca_certfile=str(tls.ca),
+        ssl_certfile=str(tls.certificate),
+        ssl_keyfile=str(tls.key),
+        database=":flwr-in-memory:",
+        isolation="process",
+        runtime_dependency_install=False,
+    )

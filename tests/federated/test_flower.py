@@ -1,0 +1,198 @@
+"""The contract with Flower: what the adapters need of it, over real TLS sockets. A new version must pass this."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import httpx
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from agent.training.flower_node import Answer, Order, join
+from hub.federated.flower.grid import Failure, Grid, Reply, Task
+from hub.federated.flower.superlink import SuperLink, Tls
+
+WEIGHTS = np.arange(10, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM)
+    (folder / "cert.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return Tls(folder / "cert.pem", folder / "key.pem", folder / "cert.pem")
+
+
+@pytest.fixture(scope="module")
+def superlink(tls: Tls) -> Iterator[SuperLink]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        link = SuperLink(sock, tls).start()
+        yield link
+        link.stop()
+
+
+@pytest.fixture(scope="module")
+def address(superlink: SuperLink) -> str:
+    return "{}:{}".format(*superlink.address)
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, port = address.split(":")
+    return host, int(port)
+
+
+def _public(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class _Device:
+    """A node in a thread that doubles what it gets."""
+
+    def __init__(self, superlink: SuperLink, tls: Tls, work: Callable[[Order], Answer]) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.node_id = superlink.admit_node(_public(self.key))
+        self._over = threading.Event()
+        address = "{}:{}".format(*superlink.address)
+        self._thread = threading.Thread(target=self._run, args=(address, tls, work))
+        self._thread.start()
+
+    def _run(self, address: str, tls: Tls, work: Callable[[Order], Answer]) -> None:
+        with join(address, tls.ca, self.key) as node:
+            while not self._over.is_set():
+                if not node.serve_one(work):
+                    self._over.wait(0.02)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _double(order: Order) -> Answer:
+    return Answer(update=(order.weights * 2).tobytes(), examples=7, metrics={"loss": 0.25})
+
+
+def _fail(order: Order) -> Answer:
+    raise RuntimeError("the sensor is wet")
+
+
+@pytest.fixture
+def devices(superlink: SuperLink, tls: Tls) -> Iterator[list[_Device]]:
+    made = [_Device(superlink, tls, work) for work in (_double, _double, _fail)]
+    yield made
+    for device in made:
+        device.stop()
+
+
+def test_tasks_go_out_and_replies_and_failures_come_back(superlink: SuperLink, devices: list[_Device]) -> None:
+    grid = Grid(superlink)
+    _until(lambda: {d.node_id for d in devices} <= grid.nodes())
+    ids = grid.push(
+        [Task(node_id=d.node_id, weights=WEIGHTS, config={"epochs": 2, "rate": 0.1}, ttl_s=60.0) for d in devices]
+    )
+    assert all(ids)
+    outcomes: dict[int, Reply | Failure] = {}
+    _until(lambda: outcomes.update({o.node_id: o for o in grid.pull()}) or len(outcomes) == 3)
+    for device, task_id in list(zip(devices, ids, strict=True))[:2]:
+        reply = outcomes[device.node_id]
+        assert isinstance(reply, Reply)
+        assert reply.task_id == task_id
+        assert reply.examples == 7
+        assert reply.metrics == {"loss": 0.25}
+        assert reply.update is not None
+        np.testing.assert_array_equal(np.frombuffer(reply.update, np.float32), WEIGHTS * 2)
+    failed = outcomes[devices[2].node_id]
+    assert isinstance(failed, Failure)
+    assert "the sensor is wet" in failed.reason
+    assert min(superlink.bytes_moved()) > 0
+    assert grid.give_up() == []
+
+
+def test_a_task_without_an_answer_is_given_up(superlink: SuperLink, address: str, tls: Tls) -> None:
+    grid, key = Grid(superlink), ec.generate_private_key(ec.SECP256R1())
+    silent = superlink.admit_node(_public(key))
+    order = Task(node_id=silent, weights=WEIGHTS, config={}, ttl_s=60.0)
+    assert grid.push([order]) == [""]  # it is not connected
+    with join(address, tls.ca, key):
+        (task_id,) = grid.push([order])
+        assert grid.pull() == []
+        assert [(f.task_id, f.node_id) for f in grid.give_up()] == [(task_id, silent)]
+        assert grid.pull() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/control/start-run"),
+        ("POST", "/v1/control/list-nodes"),
+        ("POST", "/v1/control/register-node"),
+        ("POST", "/v1/runtime/acquire-task"),
+        ("POST", "/v1/fleet/register-node"),
+        ("POST", "/v1/fleet/unregister-node"),
+        ("POST", "/v1/fleet/get-fab"),
+        ("POST", "/v1/fleet/../control/start-run"),
+        ("POST", "/v1/fleet/%2e%2e/control/start-run"),
+        ("POST", "//v1/control/start-run"),
+        ("GET", "/v1/fleet/pull-messages"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/"),
+    ],
+)
+def test_only_the_paths_of_nodes_are_reachable(address: str, tls: Tls, method: str, path: str) -> None:
+    with socket.create_connection(_split(address)) as raw:
+        context = ssl.create_default_context(cafile=str(tls.ca))
+        with context.wrap_socket(raw, server_hostname="127.0.0.1") as sock:
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            sock.sendall(head.encode())
+            assert sock.recv(100).startswith(b"HTTP/1.1 403")
+
+
+def test_a_body_over_the_bound_is_refused(address: str, tls: Tls) -> None:
+    verify = ssl.create_default_context(cafile=str(tls.ca))
+    answer = httpx.post(f"https://{address}/v1/fleet/push-object", content=bytes(8 * 1024 * 1024 + 1), verify=verify)
+    assert answer.status_code == 413
+
+
+def test_a_stranger_and_an_expelled_node_are_refused(superlink: SuperLink, address: str, tls: Tls) -> None:
+    with pytest.raises(SystemExit), join(address, tls.ca, ec.generate_private_key(ec.SECP256R1()), retries=0):
+        raise AssertionError("a stranger got in")
+    key = ec.generate_private_key(ec.SECP256R1())
+    node_id = superlink.admit_node(_public(key))
+    with join(address, tls.ca, key, retries=0) as node:
+        assert node.serve_one(_double) is False
+        superlink.expel_node(node_id)
+        with pytest.raises(KeyboardInterrupt):
+            node.serve_one(_double)
