@@ -17,12 +17,13 @@ import msgspec
 from shared import durable, strict_yaml
 from shared.bundle.manifest import Lineage, Requirements, TensorSpec
 from shared.errors import InvalidInput, Unavailable
-from shared.limits import MAX_BUNDLE_ENTRY_BYTES, MAX_CARD_BYTES, MAX_SETTINGS_BYTES, MIB
+from shared.limits import MAX_BUNDLE_ENTRY_BYTES, MAX_CARD_BYTES, MAX_CONTRACT_BYTES, MAX_SETTINGS_BYTES, MIB
 
 if TYPE_CHECKING:
     import numpy as np
 
     from shared.bundle.build import BuiltBundle
+    from shared.drift.contract import DataContract
 
 __all__ = ["Parts", "build", "parse_tensor"]
 
@@ -42,6 +43,8 @@ class Parts:
     preprocessing: Path | None = None
     labels: Path | None = None
     card: Path | None = None
+    reference: Path | None = None
+    contract: Path | None = None
     input: str | None = None
     output: str | None = None
     tolerance: float = 0.05
@@ -54,6 +57,7 @@ def build(parts: Parts, out: Path) -> BuiltBundle:
     """Write the bundle of the parts to `out`; errors `cli.part`, `cli.needs_runtime`, and those of `build_bundle`."""
     try:
         from shared.bundle.build import build_bundle
+        from shared.drift.build import ReferenceData
     except ImportError as error:
         raise Unavailable(
             "cli.needs_runtime",
@@ -81,6 +85,8 @@ def build(parts: Parts, out: Path) -> BuiltBundle:
         output=_output(parts, labels),
         task=parts.task,
         requirements=Requirements(memory_bytes=parts.memory_bytes),
+        reference=None if parts.reference is None else ReferenceData(**_reference(parts.reference)),
+        contract=None if parts.contract is None else _contract(parts),
     )
 
 
@@ -126,6 +132,27 @@ def _array(path: Path) -> np.ndarray[Any, Any]:
     if not isinstance(loaded, np.ndarray):
         raise InvalidInput("cli.part", f"{path} holds several arrays.", hint="Save one array with numpy.save.")
     return loaded
+
+
+def _reference(path: Path) -> dict[str, Any]:
+    """The arrays of a reference data set, by the names that `ReferenceData` has for them."""
+    names = {"x": "x", "y": "y", "t": "times_s"}
+    arrays = _weights(path)
+    if "x" not in arrays or not set(arrays) <= set(names):
+        raise InvalidInput(
+            "cli.part",
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a reference has x, and perhaps y and t.",
+            hint="Write it with numpy.savez_compressed(path, x=…, y=…).",
+        )
+    return {names[name]: array for name, array in arrays.items()}
+
+
+def _contract(parts: Parts) -> DataContract:
+    from shared.drift.contract import parse_contract
+
+    if parts.contract is None or parts.reference is None:
+        raise InvalidInput("cli.part", "A data contract goes into the reference.", hint="Give --reference as well.")
+    return parse_contract(strict_yaml.load_file(parts.contract, limit=MAX_CONTRACT_BYTES), parts.contract)
 
 
 def _weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:

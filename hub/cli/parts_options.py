@@ -40,6 +40,10 @@ class PartsOptions:
     golden: Annotated[Path | None, _part("--golden", "Golden inputs, .npy, as the application sends them.")] = None
     tolerance: Annotated[float, _part("--tolerance", "Greatest difference to the golden outputs.")] = 0.05
     card: Annotated[Path | None, _part("--card", "Model card, Markdown.")] = None
+    reference: Annotated[
+        Path | None, _part("--reference", "Data that is as it should be, .npz with x, y, t; to know drift by.")
+    ] = None
+    contract: Annotated[Path | None, _part("--contract", "What each feature should be, YAML.")] = None
     input: Annotated[str | None, _part("--input", "NAME:DTYPE:SHAPE; default: as the golden inputs.")] = None
     output: Annotated[str | None, _part("--output", "NAME:DTYPE:SHAPE; default: probs:float32:LABELS.")] = None
     task: Annotated[Literal["classification", "regression"], _part("--task", "What the output is.")] = "classification"
@@ -76,6 +80,8 @@ def parts_of(model: str, options: PartsOptions, lineage: LineageOptions) -> Part
         preprocessing=options.preprocessing,
         labels=options.labels,
         card=options.card,
+        reference=options.reference,
+        contract=options.contract,
         input=options.input,
         output=options.output,
         tolerance=options.tolerance,

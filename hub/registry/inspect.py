@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from hub.blobs.store import StoredBlob
 from shared import canonical
 from shared.bundle.archive import BundleReader
 from shared.bundle.manifest import FileEntry, Manifest
-from shared.errors import InvalidInput
+from shared.drift.reference import check_fits, parse_calibration, parse_reference
+from shared.errors import InvalidInput, TooLarge
+from shared.limits import MAX_CALIBRATION_BYTES, MAX_CARD_BYTES, MAX_REFERENCE_BYTES
 from shared.preprocess import parse_pipeline
 
 __all__ = ["Inspected", "inspect_bundle"]
@@ -26,19 +28,41 @@ class Inspected:
 
 
 def inspect_bundle(path: Path, blob: StoredBlob) -> Inspected:
-    """Read the whole bundle once, in chunks; errors `bundle.*`, `preprocess.*`. The models in it are not loaded."""
-    card: list[bytes] = []
+    """Read the whole bundle once, in chunks; errors `bundle.*`, `preprocess.*`, `reference.*`.
+
+    The models in it are not loaded.
+    """
+    kept: dict[str | None, list[bytes]] = {}
     with path.open("rb") as stream:
         reader = BundleReader(stream, blob.bytes)
         manifest = reader.manifest()
 
-        def keep_card(entry: FileEntry, chunks: Iterator[bytes]) -> None:
-            if entry.path == manifest.card:
-                card.extend(chunks)
+        bounds = {
+            manifest.card: MAX_CARD_BYTES,
+            manifest.reference: MAX_REFERENCE_BYTES,
+            manifest.calibration: MAX_CALIBRATION_BYTES,
+        }
 
-        reader.files(keep_card)
-    parse_pipeline(manifest.preprocessing, manifest.input)
-    return Inspected(manifest, canonical.dumps(manifest).decode(), _text(b"".join(card)))
+        def keep(entry: FileEntry, chunks: Iterator[bytes]) -> None:
+            if entry.path in bounds and entry.bytes <= bounds[entry.path]:
+                kept[entry.path] = list(chunks)
+
+        reader.files(keep)
+    contents = {path: b"".join(chunks) for path, chunks in kept.items()}
+    pipeline = parse_pipeline(manifest.preprocessing, manifest.input)
+    _check_drift_files(manifest, contents, pipeline.digest)
+    return Inspected(manifest, canonical.dumps(manifest).decode(), _text(contents.get(manifest.card, b"")))
+
+
+def _check_drift_files(manifest: Manifest, contents: Mapping[str | None, bytes], digest: str) -> None:
+    """A reference that devices could not read would be found out only there, so it is refused here."""
+    for path in (manifest.reference, manifest.calibration):
+        if path is not None and path not in contents:
+            raise TooLarge("reference.too_large", f"{path} is larger than accepted.")
+    if manifest.reference is not None:
+        check_fits(parse_reference(contents[manifest.reference]), manifest, digest)
+    if manifest.calibration is not None:
+        parse_calibration(contents[manifest.calibration])
 
 
 def _text(card: bytes) -> str:

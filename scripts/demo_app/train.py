@@ -6,6 +6,7 @@ its bundle are not what its model computes, as when weights and tests of differe
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from shared.bundle.manifest import TensorSpec
 __all__ = ["Parts", "gate_policy", "train", "write_broken_bundle", "write_held_out", "write_parts"]
 
 _GOLDEN = 16
+_REFERENCE = 2000  # of the images that were not trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ def write_parts(parts: Parts, data: DataSet, folder: Path, *, version: int) -> l
     (folder / "labels.txt").write_text("\n".join(data.labels) + "\n")
     np.save(folder / "golden.npy", data.test_x[:_GOLDEN])
     (folder / "card.md").write_text(_card(data, version))
+    np.savez_compressed(folder / "reference.npz", x=data.test_x[-_REFERENCE:], y=data.test_y[-_REFERENCE:])
+    (folder / "contract.yaml").write_bytes(canonical.dumps(_contract(data)))
     return [
         *("--extractor", str(folder / "extractor.tflite")),
         *("--head", str(folder / "head.tflite")),
@@ -91,6 +95,8 @@ def write_parts(parts: Parts, data: DataSet, folder: Path, *, version: int) -> l
         *("--labels", str(folder / "labels.txt")),
         *("--golden", str(folder / "golden.npy")),
         *("--card", str(folder / "card.md")),
+        *("--reference", str(folder / "reference.npz")),
+        *("--contract", str(folder / "contract.yaml")),
         *("--input", f"x:uint8:{data.test_x.shape[1]}"),
         *("--lineage-data-name", data.title),
     ]
@@ -128,6 +134,12 @@ def gate_policy(data: DataSet) -> dict[str, Any]:
 
 def _preprocessing(data: DataSet) -> list[dict[str, Any]]:
     return [{"op": "cast", "dtype": "float32"}, {"op": "scale", "factor": 1 / data.peak}]
+
+
+def _contract(data: DataSet) -> dict[str, Any]:
+    """The rows are square pictures."""
+    side = math.isqrt(data.test_x.shape[1])
+    return {"kind": "image", "height": side, "width": side, "peak": data.peak}
 
 
 def _card(data: DataSet, version: int) -> str:

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ from shared.bundle.manifest import (
     Role,
     TensorSpec,
 )
+from shared.drift.build import ReferenceData, build_reference
+from shared.drift.contract import DataContract
 from shared.errors import InvalidInput
 from shared.preprocess.kernels import Array
 from shared.runtime.arrays import array_bytes
@@ -66,12 +68,14 @@ def build_bundle(
     golden_outputs: Array | None = None,
     extractor_file: ModelFile | None = None,
     train_batch: int = 16,
-    reference: bytes | None = None,
-    calibration: bytes | None = None,
+    reference: ReferenceData | None = None,
+    contract: DataContract | None = None,
 ) -> BuiltBundle:
     """Write the bundle file `out` (atomically); errors `bundle.*`, `model.*`, `preprocess.*`, `input.*`, `golden.*`.
 
-    `golden_outputs` overrides what the runtime computes; `requirements.ops` is filled in when it is empty.
+    `golden_outputs` overrides what the runtime computes; `requirements.ops` is filled in when it is empty. With
+    `reference`, the bundle says what the version saw where it was made (and, with labels, how often it was right);
+    `contract` says what the data should be. Errors then also `reference.data`, `contract.invalid`.
     """
     files = _Files()
     files.add("model.tflite", "model", extractor)
@@ -86,14 +90,30 @@ def build_bundle(
         head=files.add_head(head, weights or {}, train_batch),
         labels=files.add("labels.json", "labels", None if labels is None else canonical.dumps(list(labels))),
         golden=Golden(inputs="golden/inputs.npy", outputs="golden/outputs.npy", tolerance=tolerance),
-        reference=files.add("reference.json", "reference", reference),
-        calibration=files.add("calibration.json", "calibration", calibration),
         card=files.add("card.md", "card", card.encode() or None),
         requirements=_requirements(requirements or Requirements(), extractor, head),
         lineage=lineage or Lineage(),
         files=files.entries(),
     )
-    return _finish(out, _validated(manifest), files, golden_inputs, golden_outputs)
+    made = _try(_validated(manifest), files, golden_inputs, golden_outputs, reference, contract or DataContract())
+    files.add(manifest.golden.inputs, "golden", array_bytes(golden_inputs))
+    files.add(manifest.golden.outputs, "golden", array_bytes(made.outputs))
+    manifest = msgspec.structs.replace(
+        manifest,
+        reference=files.add("reference.json", "reference", made.reference),
+        calibration=files.add("calibration.json", "calibration", made.calibration),
+    )
+    manifest = _validated(msgspec.structs.replace(manifest, files=files.entries()))
+    sha256, size = _write(out, manifest, files.content)
+    return BuiltBundle(sha256=sha256, bytes=size, manifest=manifest)
+
+
+class _Made(NamedTuple):
+    """What only the running model can say."""
+
+    outputs: Array
+    reference: bytes | None = None
+    calibration: bytes | None = None
 
 
 class _Files:
@@ -143,18 +163,33 @@ def _requirements(given: Requirements, extractor: bytes, head: bytes | None) -> 
     return msgspec.structs.replace(given, ops=merge_operators(*models))
 
 
-def _golden_outputs(manifest: Manifest, files: _Files, inputs: Array, given: Array | None) -> Array:
-    """What the runtime makes of the golden inputs, which also proves that the parts fit; or `given`, if it could be."""
+def _try(
+    manifest: Manifest,
+    files: _Files,
+    inputs: Array,
+    given: Array | None,
+    data: ReferenceData | None,
+    contract: DataContract,
+) -> _Made:
+    """Load what was put together and ask it for everything that it must say itself."""
     if not 1 <= len(inputs) <= limits.MAX_GOLDEN_COUNT:
         raise InvalidInput("golden.malformed", f"Give 1 to {limits.MAX_GOLDEN_COUNT} golden inputs.")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        for path, data in files.content.items():
+        for path, content in files.content.items():
             (directory / path).parent.mkdir(exist_ok=True)
-            (directory / path).write_bytes(data)
+            (directory / path).write_bytes(content)
         model = LoadedModel.load(directory, manifest)
-        outputs = np.concatenate([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
-        model.close()
+        try:
+            outputs = _golden_outputs(model, inputs, given)
+            return _Made(outputs) if data is None else _Made(outputs, *build_reference(model, data, contract))
+        finally:
+            model.close()
+
+
+def _golden_outputs(model: LoadedModel, inputs: Array, given: Array | None) -> Array:
+    """What the runtime makes of the golden inputs, which also proves that the parts fit; or `given`, if it could be."""
+    outputs = np.concatenate([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
     if given is None:
         return outputs
     if given.shape != outputs.shape:
@@ -162,15 +197,6 @@ def _golden_outputs(manifest: Manifest, files: _Files, inputs: Array, given: Arr
             "golden.malformed", f"The golden outputs have shape {list(given.shape)}, not {list(outputs.shape)}."
         )
     return np.asarray(given, np.float32)
-
-
-def _finish(out: Path, manifest: Manifest, files: _Files, inputs: Array, given: Array | None) -> BuiltBundle:
-    outputs = _golden_outputs(manifest, files, inputs, given)
-    files.add(manifest.golden.inputs, "golden", array_bytes(inputs))
-    files.add(manifest.golden.outputs, "golden", array_bytes(outputs))
-    manifest = _validated(msgspec.structs.replace(manifest, files=files.entries()))
-    sha256, size = _write(out, manifest, files.content)
-    return BuiltBundle(sha256=sha256, bytes=size, manifest=manifest)
 
 
 def _write(out: Path, manifest: Manifest, files: Mapping[str, bytes]) -> tuple[str, int]:

@@ -103,9 +103,22 @@ def test_a_bundle_is_built_from_its_parts(stranger: Skerry, workshop: Workshop, 
     assert "FULLY_CONNECTED" in manifest.requirements.ops
 
 
+def test_a_bundle_says_what_its_reference_data_was_like(stranger: Skerry, workshop: Workshop, tmp_path: Path) -> None:
+    contract = tmp_path / "contract.yaml"
+    contract.write_text("{kind: image, height: 8, width: 8, peak: 16}\n")
+    words = ("versions", "build", workshop.model, *workshop.parts(1), "--reference", workshop.folder / "held-out.npz")
+    stranger.json(*words, "--contract", contract, "-o", tmp_path / "it.bundle")
+    manifest = read_manifest(tmp_path / "it.bundle")
+    assert (manifest.reference, manifest.calibration) == ("reference.json", "calibration.json")
+    assert {entry.role for entry in manifest.files} >= {"reference", "calibration"}
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
+        (("--reference", "weights.npz"), "cli.part"),
+        (("--reference", "labels.txt"), "cli.part"),
+        (("--contract", "steps.yaml"), "cli.part"),
         (("--extractor", "labels.txt"), "model."),
         (("--weights", "golden.npy"), "cli.part"),
         (("--golden", "labels.txt"), "cli.part"),

@@ -53,6 +53,14 @@ def test_other_bytes_under_a_used_number_are_refused_and_not_kept(kit: FleetKit)
     assert kit.versions.get("digits", 1) == first.version
 
 
+@pytest.mark.parametrize("role", ["reference", "calibration"])
+def test_a_bundle_whose_reference_devices_could_not_read_is_refused(kit: FleetKit, tmp_path: Path, role: str) -> None:
+    kit.models.create("digits", ModelChange(), "dana")
+    tiny_bundle(tmp_path / "x.bundle", 1, "digits", **{role: "golden/inputs.npy"})
+    assert code_of(kit.upload, tmp_path / "x.bundle") == "reference.malformed"
+    assert files(kit) == []
+
+
 def test_a_bundle_for_another_model_is_refused(kit: FleetKit, tmp_path: Path) -> None:
     kit.models.create("digits", ModelChange(), "dana")
     tiny_bundle(tmp_path / "x.bundle", 1, "faces")
