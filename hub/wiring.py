@@ -15,7 +15,6 @@ from hub.blobs.store import BlobStore
 from hub.deployments.assignments import AssignmentService
 from hub.deployments.compatibility import Compatibility
 from hub.deployments.desired import DesiredStates
-from hub.deployments.filter import compile_filter
 from hub.deployments.publications import Publications
 from hub.deployments.service import DeploymentService
 from hub.devices.authenticator import DeviceAuthenticator
@@ -24,10 +23,12 @@ from hub.devices.enrolment import Enrolment
 from hub.devices.fleet import Fleet
 from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
+from hub.filters.service import DeviceFilters
 from hub.gates.datasets import DatasetService
 from hub.gates.protocol import Limits
 from hub.gates.runner import GateRunner
 from hub.gates.service import GateService
+from hub.groups.service import GroupService
 from hub.ingest.retention import HealthRetention
 from hub.ingest.service import IngestService
 from hub.messaging.config import BrokerConfig
@@ -68,7 +69,9 @@ class Hub:
     device_certificates: DeviceCertificates
     enrolment_tokens: EnrolmentTokens
     enrolment: Enrolment
+    filters: DeviceFilters
     fleet: Fleet
+    groups: GroupService
     # blobs, and what is signed over them
     blobs: BlobStore
     online_keys: OnlineKeys
@@ -100,15 +103,13 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     """The hub of a data folder that `hub.provision.provision` has prepared; `storage.missing` if it has not."""
     clock = clock or SystemClock()
     pki, db = Pki.load(settings), Database(settings.database)
-    audit = AuditLog(db, clock)
-    hooks = DeviceHooks()
+    audit, hooks = AuditLog(db, clock), DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)
-    blobs = FileBlobs(settings.blobs_path)
-    keys = OnlineKeys(settings.keys_path)
+    blobs, keys = FileBlobs(settings.blobs_path), OnlineKeys(settings.keys_path)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
     trust = _trust(settings, db, clock, audit, keys, assignments, blobs)
     publications = Publications()
-    profiles = Compatibility(settings.profiles_path)
+    profiles, filters = Compatibility(settings.profiles_path), DeviceFilters(clock, settings.offline_after_s)
     desired = DesiredStates(db, clock, trust)
     device_auth, ingest = DeviceAuthenticator(db, clock), IngestService(db, clock)
     broker, register = _broker(settings, pki), ConnectionStore(db)
@@ -126,7 +127,9 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         device_certificates=certificates,
         enrolment_tokens=EnrolmentTokens(db, clock, audit, settings, pki.hub_ca.sha256),
         enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, trust.root),
-        fleet=Fleet(db, clock, audit, hooks, compile_filter),
+        filters=filters,
+        fleet=Fleet(db, clock, audit, hooks, filters),
+        groups=GroupService(db, clock, audit, filters),
         blobs=blobs,
         online_keys=keys,
         trust=trust,
@@ -137,7 +140,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         gates=GateService(db, clock, audit, blobs, _gate_runner(settings), settings.gates.default_min_accuracy),
         garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
         assignments=assignments,
-        deployments=DeploymentService(db, clock, audit, trust, assignments, profiles, publications.wake),
+        deployments=DeploymentService(db, clock, audit, trust, assignments, profiles, filters, publications.wake),
         desired=desired,
         publications=publications,
         status=FleetStatus(db, clock, settings.offline_after_s),

@@ -15,10 +15,12 @@ __all__ = [
     "MAX_VERSION",
     "SHA256_PATTERN",
     "DEVICE_PATTERN",
+    "GROUP_PATTERN",
     "MODEL_PATTERN",
     "new_token",
     "parse_alias",
     "parse_device_id",
+    "parse_group_name",
     "parse_model_name",
     "parse_sha256",
     "parse_tag",
@@ -29,6 +31,7 @@ DEVICE_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}\Z"
 MODEL_PATTERN = r"^[a-z][a-z0-9_-]{0,47}\Z"
 ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,31}\Z"
 TAG_KEY_PATTERN = r"^[a-z][a-z0-9_-]{0,31}\Z"
+GROUP_PATTERN = r"^[a-z][a-z0-9_-]{0,47}\Z"
 SHA256_PATTERN = r"^[0-9a-f]{64}\Z"
 MAX_VERSION = 2**31 - 1
 
@@ -36,6 +39,7 @@ _DEVICE = re.compile(DEVICE_PATTERN)
 _MODEL = re.compile(MODEL_PATTERN)
 _ALIAS = re.compile(ALIAS_PATTERN)
 _TAG_KEY = re.compile(TAG_KEY_PATTERN)
+_GROUP = re.compile(GROUP_PATTERN)
 _SHA256 = re.compile(SHA256_PATTERN)
 
 
@@ -54,6 +58,11 @@ def parse_device_id(text: object) -> str:
 def parse_model_name(text: object) -> str:
     """A model name, or `InvalidInput` (`id.model`)."""
     return _parse(text, _MODEL, "id.model", "model name", "1 to 48 of a-z 0-9 _ - and starts with a letter")
+
+
+def parse_group_name(text: object) -> str:
+    """The name of a device group, or `InvalidInput` (`id.group`)."""
+    return _parse(text, _GROUP, "id.group", "group name", "1 to 48 of a-z 0-9 _ - and starts with a letter")
 
 
 def parse_alias(text: object) -> str:

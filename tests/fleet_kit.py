@@ -24,6 +24,7 @@ from hub.deployments.assignments import AssignmentService
 from hub.deployments.compatibility import Compatibility
 from hub.deployments.desired import DesiredStates
 from hub.deployments.service import DeploymentService
+from hub.filters.service import DeviceFilters
 from hub.registry.aliases import AliasService
 from hub.registry.models import ModelChange, ModelService
 from hub.registry.releases import ReleaseGuard
@@ -39,6 +40,7 @@ from shared.wire.down import Assignment
 __all__ = ["Approvals", "FleetKit", "ManualClock", "Signatures", "tiny_bundle"]
 
 LIFETIME_S = 1000.0
+ONLINE_S = 300.0
 
 
 class ManualClock:
@@ -134,9 +136,10 @@ class FleetKit:
         self.approvals = Approvals()
         self.signatures = Signatures()
         self.woken = 0
+        self.filters = DeviceFilters(self.clock, ONLINE_S)
         self.assignments = AssignmentService(self.db, self.clock, LIFETIME_S)
         self.deployments = DeploymentService(
-            self.db, self.clock, self.audit, self.approvals, self.assignments, Compatibility(), self._wake
+            self.db, self.clock, self.audit, self.approvals, self.assignments, Compatibility(), self.filters, self._wake
         )
         self.desired = DesiredStates(self.db, self.clock, self.signatures)
 

@@ -16,7 +16,7 @@ import msgspec
 from hub.audit.log import AuditLog
 from hub.deployments.assignments import AssignmentService
 from hub.deployments.compatibility import Compatibility
-from hub.deployments.filter import compile_filter
+from hub.filters.service import DeviceFilters
 from hub.store import deployments as store
 from hub.store import registry
 from hub.store.database import Connection, Database
@@ -80,6 +80,7 @@ class DeploymentService:
         approvals: Approvals,
         assignments: AssignmentService,
         compatibility: Compatibility,
+        filters: DeviceFilters,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
@@ -88,6 +89,7 @@ class DeploymentService:
         self._approvals = approvals
         self._assignments = assignments
         self._compatibility = compatibility
+        self._filters = filters
         self._wake = wake
 
     def create(
@@ -98,12 +100,13 @@ class DeploymentService:
         Errors: `filter.*`, `version.unknown`, `deployment.not_approved`, `deployment.withdrawn`,
         `deployment.digest_mismatch`, `version.collected`, `deployment.no_devices`.
         """
-        selection = compile_filter(filter_text)
         self._check_approved(model, version)
         if dry_run:
             with self._db.read() as connection:
+                selection = self._filters.condition(connection, filter_text)
                 return self._plan(connection, selection, model, version)[0]
         with self._db.write() as connection:
+            selection = self._filters.condition(connection, filter_text)
             plan, chosen = self._plan(connection, selection, model, version)
             if not plan.devices:
                 raise _nobody(plan)
@@ -149,7 +152,9 @@ class DeploymentService:
         self, connection: Connection, plan: DeploymentPlan, chosen: Condition, filter_text: str, note: str, actor: str
     ) -> DeploymentPlan:
         deployment_id = f"d-{secrets.token_hex(6)}"
-        count = self._assignments.assign(connection, chosen, plan.model, plan.version, deployment_id)
+        count = 0
+        for some in store.chosen_devices(connection, chosen):
+            count += self._assignments.assign(connection, some, plan.model, plan.version, deployment_id)
         row = DeploymentRow(
             deployment_id=deployment_id,
             model=plan.model,

@@ -6,16 +6,16 @@ connections. A revoked device stays in the records; only a token that names it l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hub.audit.log import AuditLog
 from hub.devices import rules
 from hub.devices.hooks import DeviceHooks
+from hub.filters.service import DeviceFilters
 from hub.store import devices, fleet
 from hub.store.database import Database
-from hub.store.device_filter import Condition
 from hub.store.devices import CertificateRow
 from hub.store.fleet import DeviceSummary, EventRow, ReportRow, StatusRow
 from hub.store.page import PageRequest
@@ -43,7 +43,7 @@ class DeviceDetail:
 
 
 class Fleet:
-    """Reads and changes devices. `compile_filter` turns a filter's text into a condition over `devices`."""
+    """Reads and changes devices."""
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class Fleet:
         clock: Clock,
         audit: AuditLog,
         hooks: DeviceHooks,
-        compile_filter: Callable[[str], Condition],
+        filters: DeviceFilters,
     ) -> None:
         self._db = db
         self._clock = clock
         self._audit = audit
         self._hooks = hooks
-        self._compile_filter = compile_filter
+        self._filters = filters
 
     def summaries(self, filter_text: str | None, page: PageRequest) -> list[DeviceSummary]:
         """Devices by id, revoked ones too unless a filter is given; one more than the page's limit; `filter.*`."""
-        condition = None if filter_text is None else self._compile_filter(filter_text)
         with self._db.read() as connection:
+            condition = None if filter_text is None else self._filters.condition(connection, filter_text)
             return fleet.list_summaries(connection, condition, page)
 
     def get(self, device_id: str) -> DeviceDetail:

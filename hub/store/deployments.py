@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from hub.store.assignments import converged
-from hub.store.device_filter import Condition
+from hub.store.device_filter import Condition, device_ids
 from hub.store.page import PageRequest, after
 from hub.store.schema import assignments, deployments, device_models, devices
 from shared.errors import NotFound
@@ -33,6 +33,7 @@ __all__ = [
     "DeviceProgress",
     "Failure",
     "Skip",
+    "chosen_devices",
     "eligible",
     "get_deployment",
     "insert_deployment",
@@ -47,6 +48,7 @@ __all__ = [
     "skip_reason",
 ]
 
+_CHUNK_COUNT = 5000
 FAILED_STATES = ("rolled_back", "inconsistent")
 SETTLED_STATES = ("committed", "idle")
 
@@ -128,6 +130,15 @@ def skip_reason(model: str, unfit: Mapping[str, str]) -> ColumnElement[str]:
 def eligible(selection: Condition, reason: ColumnElement[str]) -> Condition:
     """The chosen devices that can take the version."""
     return and_(selection, reason == "")
+
+
+def chosen_devices(connection: Connection, chosen: Condition) -> list[Condition]:
+    """These devices by their ids, some thousands in each condition.
+
+    They are looked for once: what a filter asks about goes on being reported while a deployment is made.
+    """
+    ids = list(connection.scalars(select(devices.c.device_id).where(chosen).order_by(devices.c.device_id)))
+    return [device_ids(ids[start : start + _CHUNK_COUNT]) for start in range(0, len(ids), _CHUNK_COUNT)]
 
 
 def skip_counts(connection: Connection, selection: Condition, reason: ColumnElement[str]) -> dict[str, int]:

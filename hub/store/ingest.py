@@ -15,6 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
 from hub.ingest.sequence import Position
+from hub.store.documents import heartbeat_columns, inventory_columns
+from hub.store.rollout_marks import add_arrivals, mark_moved
 from hub.store.schema import (
     device_epochs,
     device_events,
@@ -118,6 +120,8 @@ def apply_changes(connection: Connection, changes: Sequence[DeviceChange], now: 
     _upsert_models(connection, [_of(c, model) for c in changes for model in c.models])
     _insert_new(connection, install_reports, [_of(c, report) for c in changes for report in c.reports])
     _insert_new(connection, device_events, [_of(c, event) for c in changes for event in c.events])
+    mark_moved(connection, [(c.row.device_id, model) for c in changes for model in c.moved])
+    add_arrivals(connection, [c.row.device_id for c in changes if c.inventory is not None])
 
 
 def _of(change: DeviceChange, value: msgspec.Struct) -> dict[str, Any]:
@@ -163,12 +167,22 @@ def _update_status(connection: Connection, changes: Sequence[DeviceChange]) -> N
 def _update_documents(connection: Connection, changes: Sequence[DeviceChange], now: float) -> None:
     """The last heartbeat and the last inventory, only of those devices that sent one."""
     heartbeats = [
-        {"of_device": c.row.device_id, "heartbeat": c.heartbeat, "heartbeat_s": now}
+        {
+            "of_device": c.row.device_id,
+            "heartbeat": c.heartbeat,
+            "heartbeat_s": now,
+            **heartbeat_columns(c.heartbeat),
+        }
         for c in changes
         if c.heartbeat is not None
     ]
     inventories = [
-        {"of_device": c.row.device_id, "inventory": c.inventory, "inventory_s": now}
+        {
+            "of_device": c.row.device_id,
+            "inventory": c.inventory,
+            "inventory_s": now,
+            **inventory_columns(c.inventory),
+        }
         for c in changes
         if c.inventory is not None
     ]

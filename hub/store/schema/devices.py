@@ -4,8 +4,11 @@ identity, so that check-ins never contend with administration."""
 from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy.engine.default import DefaultExecutionContext
 
+from hub.store.hashing import hash31
 from hub.store.schema.base import DIGEST, ID, metadata
+from shared.software_version import KEY_CHARS
 
 __all__ = [
     "device_certificates",
@@ -18,6 +21,11 @@ __all__ = [
     "enrolment_tokens",
     "install_reports",
 ]
+
+
+def _hash31(context: DefaultExecutionContext) -> int:
+    return hash31(context.get_current_parameters()["device_id"])
+
 
 enrolment_tokens = Table(
     "enrolment_tokens",
@@ -47,9 +55,29 @@ devices = Table(
     Column("revoked_s", Float),
     Column("inventory", JSON),
     Column("inventory_s", Float),
+    # What filters ask of the inventory; NULL: not said, or no version. The keys sort as `shared.software_version` says.
+    Column("agent_version", String(128)),
+    Column("agent_version_key", String(KEY_CHARS), index=True),
+    Column("runtime", String(128)),
+    Column("runtime_version", String(128)),
+    Column("runtime_version_key", String(KEY_CHARS)),
+    Column("arch", String(128)),
+    Column("os", String(128)),
+    Column("python", String(128)),
+    Column("python_key", String(KEY_CHARS)),
+    Column("cpu_count", BigInteger),
+    Column("memory_bytes", BigInteger),
+    Column("storage_bytes", BigInteger),
     Column("assignment_counter", BigInteger, nullable=False, default=0),
     Column("desired_revision", BigInteger, nullable=False, default=0),
     Column("published_revision", BigInteger, nullable=False, default=0),  # behind desired_revision: still to be sent
+    Column("hash31", BigInteger, nullable=False, default=_hash31, server_default="0"),  # its place in every wave
+)
+Index(  # what is still to be sent, found without looking at all that was sent
+    "ix_devices_unsent",
+    devices.c.device_id,
+    sqlite_where=devices.c.desired_revision > devices.c.published_revision,
+    postgresql_where=devices.c.desired_revision > devices.c.published_revision,
 )
 
 device_certificates = Table(
@@ -81,6 +109,11 @@ device_status = Table(
     Column("watermark", BigInteger, nullable=False),
     Column("heartbeat", JSON),
     Column("heartbeat_s", Float),
+    # what filters ask of the heartbeat
+    Column("disk_free_bytes", BigInteger),
+    Column("rss_bytes", BigInteger),
+    Column("cpu_percent", Float),
+    Column("outbox_count", BigInteger),
     Column("messages", BigInteger, nullable=False, default=0),
     Column("dropped", BigInteger, nullable=False, default=0),
     Column("malformed", BigInteger, nullable=False, default=0),
@@ -107,6 +140,7 @@ device_models = Table(
     Column("state", String(32), nullable=False),
     Column("target_version", Integer),  # what the last report was about
     Column("counter", BigInteger, nullable=False, default=0),
+    Column("served_counter", BigInteger, nullable=False, default=0, server_default="0"),  # the last that went live
     Column("reason_code", String(64), nullable=False, default=""),
     Column("reason", String(500), nullable=False, default=""),
     Column("requests", BigInteger, nullable=False, default=0),

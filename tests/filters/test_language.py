@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
-from hub.deployments.filter import compile_filter, parse_filter
+from hub.filters.language import parse_filter
 from hub.store import schema
 from hub.store.database import Connection, Database
+from hub.store.device_filter import Condition, Surroundings, device_condition
 from shared.errors import InvalidInput, TooLarge
 from tests.databases import Backend
 
@@ -51,6 +52,10 @@ def _fill(db: Database) -> None:
                         device_id=device, model=model, version=version, state=state, updated_s=0.0
                     )
                 )
+
+
+def compile_filter(text: str) -> Condition:
+    return device_condition(parse_filter(text), Surroundings(now_s=0.0, online_since_s=0.0))
 
 
 def selected(connection: Connection, text: str) -> list[str]:

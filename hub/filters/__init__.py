@@ -1,0 +1,1 @@
+"""Filters: the language in which people say which devices they mean."""

@@ -1,0 +1,1 @@
+"""Saved groups of devices."""
