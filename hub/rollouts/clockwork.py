@@ -1,8 +1,8 @@
 """Engine time: the seconds during which the hub ticked, from a wall clock that may jump.
 
-Rules: a tick adds what the wall clock moved, at most `MAX_STEP_S` and never less than nothing. A step that is longer or
-goes back means that the clock was set, or that the hub was away: that tick assigns nothing. A clock that is before the
-rollout's creation is wrong, and nothing is assigned until it is right.
+Rules: a tick adds what the wall clock moved. A step that is longer than `MAX_STEP_S` or goes back means that the clock
+was set, or that the hub was away: it adds nothing, and that tick assigns nothing. A clock that is before the rollout's
+creation is wrong, and nothing is assigned until it is right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hub.rollouts.state import EngineClock
 
 __all__ = ["MAX_STEP_S", "Step", "advance"]
 
-MAX_STEP_S = 120
+MAX_STEP_S = 300
 _EARLY_S = 300
 """A clock may be set back this far behind the creation, as time synchronisation does, without being called wrong."""
 
@@ -29,12 +29,13 @@ class Step:
 
 
 def advance(clock: EngineClock, now_s: int, created_s: int) -> Step:
-    """The clock at this tick. The first tick of a rollout counts from its creation, within one step."""
-    moved = now_s - (clock.wall_s or created_s)
-    elapsed = min(max(moved, 0), MAX_STEP_S)
+    """The clock at this tick. The first tick of a rollout starts its clock."""
+    moved = now_s - clock.wall_s if clock.wall_s else 0
+    steady = 0 <= moved <= MAX_STEP_S
+    elapsed = moved if steady else 0
     return Step(
         clock=EngineClock(wall_s=now_s, elapsed_s=clock.elapsed_s + elapsed),
         elapsed_s=elapsed,
-        steady=0 <= moved <= MAX_STEP_S,
+        steady=steady,
         sane=now_s >= created_s - _EARLY_S,
     )

@@ -45,11 +45,12 @@ class GroupCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     held: part of `waiting` that must not be assigned now (a rollout that outranks this one has the device).
     waiting_by_zone: the others of `waiting` by IANA zone, only where a window is in the device's zone and zones are
-    known; empty: unknown. holding: part of `staged`, assigned with mode `hold`. starting: part of `assigned`, given within the last `START_GRACE_S`. unreached: part of
-    `assigned`, given longer than observe_s ago. retrying: part of those under way that had failed before (attempts
-    above 1). silent: part of `downloading`, `staged` (mode live) and `installing` without a change for longer than
-    observe_s, without those that are `retrying`. retry_left: part of `failed` with attempts left. retry_due: part of
-    `retry_left` whose back-off is over. vanished: part of `succeeded` not heard from at all for longer than observe_s.
+    known; empty: unknown. holding: part of `staged`, assigned with mode `hold`. starting: part of `assigned`, given
+    within the last `START_GRACE_S`. unreached: part of `assigned`, given longer than observe_s ago. retrying: part of
+    those under way that had failed before (attempts above 1). silent: part of `downloading`, `staged` (mode live) and
+    `installing` without a change for longer than observe_s, without those that are `retrying`. retry_left: part of
+    `failed` with attempts left. retry_due: part of `retry_left` whose back-off is over. vanished: part of `succeeded`
+    not heard from at all for longer than observe_s.
     """
 
     waiting: int = 0

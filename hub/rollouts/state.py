@@ -195,6 +195,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):
 
     group_no: int
     limit: int
+    mode: Mode
 
 
 class Withdraw(msgspec.Struct, frozen=True, kw_only=True, tag="withdraw"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.rollouts.plan import Group, Plan, Retry
+from shared.schedule import longest_closed_s, parse_schedule
 
 __all__ = ["MAX_BACKOFF_S", "START_GRACE_S", "backoff_s", "observe_s"]
 
@@ -18,7 +19,9 @@ def observe_s(plan: Plan, group: Group) -> int:
 
     With a maintenance window the longest time that it stays closed is added: a device that waits is not silent.
     """
-    return group.observe_s
+    if plan.window is None:
+        return group.observe_s
+    return group.observe_s + longest_closed_s(parse_schedule(plan.window.cron, plan.window.duration_s))
 
 
 def backoff_s(retry: Retry, attempts: int) -> int:
