@@ -21,6 +21,7 @@ from agent.ota.probation import Limits, Observed, VerdictKind, judge
 from agent.ota.restore import load, restore, serve, suspects
 from agent.ota.slots import slot_name
 from agent.ota.threads import in_thread
+from agent.ota.trusted_time import system_uptime
 from agent.ota.worker_protocol import Fetch, Fetched, Unpack, Unpacked
 from shared import durable, limits
 from shared.errors import ErrorBody, InternalError, NotFound, SkerryError, StorageFailure, Untrusted
@@ -226,7 +227,8 @@ class Actions:
                 host.swap(install.model, loaded)
         except SkerryError as error:
             return Outcome(Event.FAILED, error.code, error.message)
-        return Outcome(Event.SUCCEEDED, changes={"baked_s": 0.0})
+        boot = system_uptime().boot
+        return Outcome(Event.SUCCEEDED, changes={"baked_s": 0.0, "crashes": 0, "orderly": False, "boot": boot})
 
     async def _probation(self) -> Outcome:
         """Watch until the bake time has passed or something speaks against the version."""
@@ -243,7 +245,8 @@ class Actions:
             now = clock.monotonic()
             baked = before + now - began
             seen = self._context.host.served(install.model)
-            observed = Observed(seen.requests, seen.errors, seen.latency_p99_us, install.journal.restarts)
+            restarts, crashes = install.journal.restarts, install.journal.crashes
+            observed = Observed(seen.requests, seen.errors, seen.latency_p99_us, restarts, crashes)
             verdict = judge(observed, baked, watch)
             if verdict.kind is VerdictKind.COMMIT:
                 return Outcome(Event.SUCCEEDED, changes={"baked_s": baked})

@@ -29,6 +29,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     slot: being installed. fallback: the slot to return to. attempt: failed attempts that were worth repeating.
     restarts: in a row in this state. steps: transitions of this assignment. baked_s: seconds of probation passed.
     refused: the assignment is genuine but must not be installed, for the reason given.
+    crashes: ends of the agent during probation that were neither orderly nor the machine's, however far apart.
+    orderly: the agent's last end was in order. boot: the start of the machine in which the agent last took this up.
     reported: whether the hub's copy of the last transition was handed to the outbox.
     """
 
@@ -52,6 +54,9 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     refused: bool = False
     reported: bool = True
+    crashes: Count = 0
+    orderly: bool = False
+    boot: str = ""
 
     @property
     def at(self) -> State:
@@ -77,6 +82,13 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             reason_code=reason_code or old_code,
             reason=(reason or old_reason)[: limits.MAX_REASON_CHARS],
             reported=False,
+        )
+
+    def begun_again(self, boot: str) -> Journal:
+        """The journal after a start of the agent; in the same start of the machine, the end before it was a crash."""
+        crashed = self.at is State.PROBATION and not self.orderly and bool(boot) and boot == self.boot
+        return msgspec.structs.replace(
+            self.after(Event.RESTARTED), crashes=self.crashes + crashed, orderly=False, boot=boot
         )
 
     def assigned(

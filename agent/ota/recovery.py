@@ -17,6 +17,7 @@ from agent.ota.journal import Journal
 from agent.ota.machine import Event, State, accepts, is_exhausted
 from agent.ota.restore import candidates, restore, serve, suspects
 from agent.ota.threads import in_thread
+from agent.ota.trusted_time import system_uptime
 from shared import durable
 from shared.errors import NotFound, SkerryError, StorageFailure
 
@@ -51,9 +52,9 @@ async def _serve_way_back(install: Installation) -> None:
 
 
 async def mark_stable(install: Installation) -> None:
-    """The agent has run long enough, or ends in an orderly way: restarts before this are no crash loop."""
-    if install.journal.restarts:
-        await _note(install, msgspec.structs.replace(install.journal, restarts=0))
+    """The agent ends in an orderly way: neither this end nor the restarts before it are a crash loop."""
+    if install.journal.restarts or install.state is State.PROBATION:
+        await _note(install, msgspec.structs.replace(install.journal, restarts=0, orderly=True))
 
 
 def _restarted(install: Installation) -> Journal:
@@ -64,7 +65,7 @@ def _restarted(install: Installation) -> Journal:
     if install.state is State.COMMITTED:
         journal = msgspec.structs.replace(journal, restarts=journal.restarts + 1)
     else:
-        journal = journal.after(Event.RESTARTED)
+        journal = journal.begun_again(system_uptime().boot)
     exhausted = is_exhausted(journal.at, journal.steps, journal.restarts)
     if exhausted and (journal.at is not State.COMMITTED or install.previous() is not None):
         reason = f"The agent restarted {journal.restarts} times in a row on this version."

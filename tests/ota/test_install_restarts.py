@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.ota import journal as journals
 from agent.ota.journal import Journal
 from tests.ota.conftest import Release
 from tests.ota.device import Device, PowerCut
@@ -267,3 +269,46 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+async def crash_late(device: Device, envelope: bytes, times: int) -> int:
+    """Lives that end without order, each after the agent counted as stable; how many it took to roll back."""
+    device.settings = msgspec.structs.replace(device.settings, stable_s=0.01, checkpoint_s=0.05)
+    seen = [0]
+
+    def cut(journal: Journal) -> bool:
+        seen[0] += 1
+        return journal.state == "probation" and journal.restarts == 0 and seen[0] > 1
+
+    device.cut = cut
+    for lives in range(times):
+        seen[0] = 0
+        if await life(device, envelope, 2, "rolled_back"):
+            return lives
+    return times
+
+
+async def test_an_agent_that_crashes_now_and_then_during_a_long_probation_rolls_back(
+    device: Device, release: Release, assign: Assign
+) -> None:
+    await install(device, release, assign, 1)
+    release(2)
+    assert await crash_late(device, assign(2, 2, bake_s=3600), 9) == 4
+    assert (device.reports()[-1].state, device.reports()[-1].reason_code) == ("rolled_back", "probation.crash_loop")
+    async with device.run():
+        assert device.serves() == 1
+
+
+async def test_orderly_restarts_and_starts_of_the_machine_are_no_crashes(
+    device: Device, release: Release, assign: Assign
+) -> None:
+    await install(device, release, assign, 1)
+    release(2)
+    envelope = assign(2, 2, bake_s=3600)
+    for _ in range(6):
+        assert await life(device, envelope, 2, "probation")
+    for number in range(6):
+        journal = journals.load(device.paths.model("digits").journal, "digits")
+        journals.save(device.paths.model("digits").journal, msgspec.structs.replace(journal, boot=f"{number}"))
+        assert await crash_late(device, envelope, 1) == 1
+    assert journals.load(device.paths.model("digits").journal, "digits").crashes == 0
