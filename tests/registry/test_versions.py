@@ -56,7 +56,8 @@ def test_other_bytes_under_a_used_number_are_refused_and_not_kept(kit: FleetKit)
 @pytest.mark.parametrize("role", ["reference", "calibration"])
 def test_a_bundle_whose_reference_devices_could_not_read_is_refused(kit: FleetKit, tmp_path: Path, role: str) -> None:
     kit.models.create("digits", ModelChange(), "dana")
-    tiny_bundle(tmp_path / "x.bundle", 1, "digits", **{role: "golden/inputs.npy"})
+    named: dict[str, Any] = {role: "golden/inputs.npy"}
+    tiny_bundle(tmp_path / "x.bundle", 1, "digits", **named)
     assert code_of(kit.upload, tmp_path / "x.bundle") == "reference.malformed"
     assert files(kit) == []
 
