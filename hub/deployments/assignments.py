@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 
 from hub.store import assignments as store
-from hub.store import blobs_index, models, registry
-from hub.store.assignments import Release
+from hub.store import blobs_index, deltas, models, registry
+from hub.store.assignments import LIVE, Release, Terms
 from hub.store.database import Connection, Database
 from hub.store.device_filter import Condition, device_ids
 from hub.store.registry import Status
@@ -32,14 +32,20 @@ class AssignmentService:
         self._lifetime_s = lifetime_s
 
     def assign(
-        self, connection: Connection, selection: Condition, model: str, version: int, deployment_id: str
+        self,
+        connection: Connection,
+        selection: Condition,
+        model: str,
+        version: int,
+        deployment_id: str,
+        terms: Terms = LIVE,
     ) -> int:
         """Give an approved version to the devices of `selection` (a condition on `devices`); returns how many.
 
         Which devices can take it is the caller's question. Errors: `version.unknown`, `deployment.withdrawn`,
         `deployment.not_approved`, `version.collected`.
         """
-        return self._assign(connection, [selection], self.release(connection, model, version), deployment_id)
+        return self._assign(connection, [selection], self.release(connection, model, version), deployment_id, terms)
 
     def assign_ids(
         self, connection: Connection, ids: Collection[str], model: str, version: int, deployment_id: str
@@ -50,12 +56,19 @@ class AssignmentService:
         return self._assign(connection, selections, self.release(connection, model, version), deployment_id)
 
     def _assign(
-        self, connection: Connection, selections: Iterable[Condition], release: Release, deployment_id: str
+        self,
+        connection: Connection,
+        selections: Iterable[Condition],
+        release: Release,
+        deployment_id: str,
+        terms: Terms = LIVE,
     ) -> int:
         now_s = self._clock.now()
         expires_s = now_s + self._lifetime_s
+        deltas.want(connection, release.model, release.bundle_sha256, now_s)
         return sum(
-            store.assign(connection, selection, release, deployment_id, now_s, expires_s) for selection in selections
+            store.assign(connection, selection, release, deployment_id, now_s, expires_s, terms)
+            for selection in selections
         )
 
     def release(self, connection: Connection, model: str, version: int) -> Release:

@@ -6,8 +6,11 @@ statement. Counter and expiry are the row's, so the same revision says the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from hub.store import assignments as store
 from hub.store.assignments import AssignmentRow, DeviceDesire
@@ -15,9 +18,12 @@ from hub.store.database import Database
 from hub.trust.names import target_path
 from shared.clock import Clock
 from shared.errors import NotFound
-from shared.wire.down import Assignment, DesiredState
+from shared.wire.down import CONDITIONAL_SCHEMA, Assignment, DesiredState, Mode, ShadowRun, Window
 
 __all__ = ["DesiredStates", "Signing"]
+
+_WINDOW = msgspec.json.Decoder(Window)
+_MODES: Mapping[str, Mode | UnsetType] = {"live": UNSET, "hold": "hold", "shadow": "shadow"}
 
 
 class Signing(Protocol):
@@ -108,7 +114,9 @@ def _not_found(device_id: str) -> NotFound:
 
 
 def _assignment(device_id: str, row: AssignmentRow) -> Assignment:
+    conditional = row.mode != "live" or row.window != ""
     return Assignment(
+        schema_version=CONDITIONAL_SCHEMA if conditional else 1,
         device_id=device_id,
         model=row.model,
         version=row.version,
@@ -120,4 +128,7 @@ def _assignment(device_id: str, row: AssignmentRow) -> Assignment:
         expires_s=row.expires_s,
         bake_s=row.bake_s,
         deployment=row.deployment_id,
+        mode=_MODES[row.mode],
+        shadow=ShadowRun() if row.mode == "shadow" else UNSET,
+        window=_WINDOW.decode(row.window) if row.window else UNSET,
     )

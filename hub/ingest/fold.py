@@ -36,6 +36,7 @@ class Fold:
 
     def __init__(self, models: Mapping[str, ModelRow], now: float) -> None:
         self._now = now
+        self._before = models
         self._known = dict(models)
         self._changed: dict[str, ModelRow] = {}
         self.reports: list[ReportRow] = []
@@ -50,6 +51,13 @@ class Fold:
     def models(self) -> tuple[ModelRow, ...]:
         """The rows of the models that changed."""
         return tuple(self._changed.values())
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """The models of which not only counts changed, but what serves or how far an install is."""
+        return tuple(
+            name for name, row in self._changed.items() if _standing(row) != _standing(self._before.get(name))
+        )
 
     def apply(self, accepted: Sequence[Accepted[Envelope]], unreadable: Collection[int] = ()) -> None:
         """Apply messages in sequence; those whose `id()` is in `unreadable` count as malformed without a look."""
@@ -108,6 +116,12 @@ class Fold:
         )
 
 
+def _standing(row: ModelRow | None) -> tuple[object, ...]:
+    if row is None:
+        return ()
+    return row.version, row.bundle_sha256, row.state, row.counter, row.served_counter, row.reason_code
+
+
 def _text(value: str, limit: int) -> str:
     return value.replace("\x00", "\ufffd")[:limit]
 
@@ -153,7 +167,8 @@ def _with_status(row: ModelRow, status: ModelStatus, now: float) -> ModelRow:
 
 def _with_report(row: ModelRow, report: InstallReport, now: float) -> ModelRow:
     state = _text(report.state, _STATE_CHARS)
-    if report.active_version == report.version:
+    live = report.active_version == report.version
+    if live:
         digest: str | None = report.bundle_sha256
     else:
         digest = row.bundle_sha256 if report.active_version == row.version else None
@@ -165,6 +180,7 @@ def _with_report(row: ModelRow, report: InstallReport, now: float) -> ModelRow:
         state=state,
         target_version=report.version,
         counter=report.assignment_counter,
+        served_counter=report.assignment_counter if live else row.served_counter,
         reason_code=_text(report.reason_code, _CODE_CHARS),
         reason=_text(report.reason, MAX_REASON_CHARS),
         updated_s=now,

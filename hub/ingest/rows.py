@@ -26,7 +26,10 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One model on one device. `version` is what serves, by the device's own word; latencies in microseconds."""
+    """One model on one device. `version` is what serves, by the device's own word; latencies in microseconds.
+
+    served_counter: of the last assignment whose version went live, whatever became of it afterwards.
+    """
 
     model: str
     version: int | None = None
@@ -35,6 +38,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     target_version: int | None = None
     counter: int = 0
+    served_counter: int = 0
     reason_code: str = ""
     reason: str = ""
     requests: int = 0
@@ -76,7 +80,10 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one batch changes about one device; `models` holds only the rows that changed."""
+    """All that one batch changes about one device; `models` holds only the rows that changed.
+
+    moved: the models of which not only counts changed, but what serves or how far an install is.
+    """
 
     row: DeviceRow
     retired: tuple[Position, ...] = ()
@@ -84,5 +91,6 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[ReportRow, ...] = ()
     events: tuple[EventRow, ...] = ()
     health: tuple[VersionHealth, ...] = ()
+    moved: tuple[str, ...] = ()
     heartbeat: Mapping[str, Any] | None = None
     inventory: Mapping[str, Any] | None = None

@@ -182,6 +182,7 @@ def _change(
         reports=tuple(fold.reports),
         events=tuple(fold.events),
         health=tuple(fold.health),
+        moved=fold.moved,
         heartbeat=fold.heartbeat,
         inventory=fold.inventory,
     )

@@ -28,17 +28,21 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store.device_filter import Condition, device_ids
+from hub.store.rollout_marks import supersede
 from hub.store.schema import assignments, device_models, devices, versions
 
 __all__ = [
+    "LIVE",
     "AssignmentRow",
     "DeviceDesire",
     "Release",
+    "Terms",
     "accepted",
     "assign",
     "converged",
     "desires_of",
     "is_entitled",
+    "lock_devices",
     "mark_published",
     "of_deployment",
     "of_version",
@@ -53,7 +57,7 @@ __all__ = [
 ]
 
 _EXPIRED = "assignment.expired"
-_UNDER_WAY = ("assigned", "downloading", "verifying", "staged", "probing", "activating", "probation")
+_UNDER_WAY = ("assigned", "downloading", "verifying", "staged", "probing", "held", "activating", "probation")
 """States of the device's install machine with work in hand that can still end well."""
 
 
@@ -69,8 +73,19 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How it is to be taken. mode: live, hold or shadow. window: when it may be activated, as JSON; empty: any time."""
+
+    mode: str = "live"
+    window: str = ""
+
+
+LIVE = Terms()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentRow:
-    """One assignment as it is to be signed. Times in seconds since 1970."""
+    """One assignment as it is to be signed. Times in seconds since 1970; `mode` and `window` as in `Terms`."""
 
     model: str
     version: int
@@ -81,6 +96,8 @@ class AssignmentRow:
     issued_s: float
     expires_s: float
     deployment_id: str
+    mode: str
+    window: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +142,20 @@ def accepted() -> ColumnElement[bool]:
 
 # --- assigning ------------------------------------------------------------------------------------------------------
 def assign(
-    connection: Connection, selection: Condition, release: Release, deployment_id: str, now_s: float, expires_s: float
+    connection: Connection,
+    selection: Condition,
+    release: Release,
+    deployment_id: str,
+    now_s: float,
+    expires_s: float,
+    terms: Terms = LIVE,
 ) -> int:
     """Give `release` to every device of `selection` (a condition on `devices`); it replaces what the model had.
 
-    Returns how many devices. The next `desired_state` of each carries it.
+    Returns how many devices. The next `desired_state` of each carries it. Rollouts that it takes devices from know.
     """
-    _lock(connection, selection)
+    lock_devices(connection, selection)
+    supersede(connection, selection, release.model, deployment_id, now_s)
     values: dict[str, ColumnElement[Any]] = {
         "device_id": devices.c.device_id,
         "model": literal(release.model),
@@ -144,6 +168,8 @@ def assign(
         "expires_s": literal(expires_s, Float),
         "deployment_id": literal(deployment_id),
         "published_s": null(),
+        "mode": literal(terms.mode),
+        "window": literal(terms.window),
     }
     rows = select(*values.values()).where(selection)
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -153,7 +179,7 @@ def assign(
     return _advance(connection, selection)
 
 
-def _lock(connection: Connection, selection: Condition) -> None:
+def lock_devices(connection: Connection, selection: Condition) -> None:
     """Lock these devices in the order of their ids, so that the ingest and this wait for each other in no circle."""
     if connection.dialect.name == "postgresql":
         ordered = select(devices.c.device_id).where(selection).order_by(devices.c.device_id)
@@ -184,7 +210,7 @@ def _owners(among: ColumnElement[bool]) -> Condition:
 def withdraw_pending(connection: Connection, among: ColumnElement[bool]) -> int:
     """Take back the assignments in `among` (a condition on `assignments`) whose devices have not converged."""
     pending = and_(among, ~_report(converged()))
-    _lock(connection, _owners(pending))
+    lock_devices(connection, _owners(pending))
     connection.execute(
         update(devices)
         .where(_owners(pending))
@@ -230,7 +256,7 @@ def _renew(connection: Connection, among: ColumnElement[bool], now_s: float, exp
         versions.c.status == "approved",
     )
     due = and_(among, approved)
-    _lock(connection, _owners(due))
+    lock_devices(connection, _owners(due))
     counter = select(devices.c.assignment_counter + 1).where(owner).scalar_subquery()
     connection.execute(
         update(assignments)
@@ -287,7 +313,7 @@ def mark_published(connection: Connection, revisions: Mapping[str, int], now_s: 
     if not revisions:
         return
     rows = [{"d": device_id, "r": revision} for device_id, revision in revisions.items()]
-    _lock(connection, device_ids(list(revisions)))
+    lock_devices(connection, device_ids(list(revisions)))
     connection.execute(
         update(devices)
         .where(devices.c.device_id == bindparam("d"))

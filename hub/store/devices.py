@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from hub.store.rollout_marks import add_arrivals
 from hub.store.schema import device_certificates, device_tags, devices
 from shared.errors import Conflict
 
@@ -115,6 +116,7 @@ def insert_device(connection: Connection, *, device_id: str, profile: str, hardw
     )
     try:
         connection.execute(values)
+        add_arrivals(connection, [device_id])
     except IntegrityError as error:
         raise Conflict(
             "device.exists",
@@ -135,6 +137,7 @@ def reactivate_device(connection: Connection, *, device_id: str, profile: str, h
         .where(device_certificates.c.device_id == device_id, device_certificates.c.superseded_s.is_(None))
         .values(superseded_s=now_s)
     )
+    add_arrivals(connection, [device_id])
 
 
 def mark_revoked(connection: Connection, device_id: str, now_s: float) -> bool:
@@ -144,6 +147,7 @@ def mark_revoked(connection: Connection, device_id: str, now_s: float) -> bool:
         .where(devices.c.device_id == device_id, devices.c.status == "active")
         .values(status="revoked", revoked_s=now_s)
     )
+    add_arrivals(connection, [device_id])
     return done.rowcount == 1
 
 
@@ -202,5 +206,6 @@ def change_tags(connection: Connection, device_id: str, changes: Mapping[str, st
     values = [{"device_id": device_id, "key": key, "value": value} for key, value in changes.items() if value]
     if values:
         connection.execute(insert(device_tags), values)
+    add_arrivals(connection, [device_id])
     rows = connection.execute(select(device_tags.c.key, device_tags.c.value).where(mine).order_by(device_tags.c.key))
     return {row.key: row.value for row in rows}

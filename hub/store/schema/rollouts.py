@@ -56,9 +56,11 @@ rollout_devices = Table(
     Column("bucket", BigInteger, nullable=False),
     Column("group_no", Integer, nullable=False),
     Column("state", String(16), nullable=False),
+    Column("profile", String(63), nullable=False),
     Column("timezone", String(64), nullable=False, default=""),
     Column("attempts", Integer, nullable=False, default=0),
     Column("counter", BigInteger, nullable=False, default=0),  # of the assignment that the state is about
+    Column("mode", String(8), nullable=False, default="live"),  # of that assignment
     Column("target_version", Integer),  # what was assigned last
     Column("previous_version", Integer),  # what served before the first assignment
     Column("changed_e", BigInteger, nullable=False, default=0),  # last change of the state
@@ -67,7 +69,7 @@ rollout_devices = Table(
     Column("current", SmallInteger, nullable=False, default=0),
     Column("dirty", SmallInteger, nullable=False, default=0),
     Column("vanished", SmallInteger, nullable=False, default=0),
-    Index("ix_rollout_devices_count", "rollout_no", "group_no", "state", "changed_e", "attempts"),
+    Index("ix_rollout_devices_count", "rollout_no", "group_no", "state", "changed_e", "attempts", "profile"),
     sqlite_with_rowid=False,
 )
 Index(

@@ -74,9 +74,11 @@ def _rollout_devices() -> None:
         sa.Column("bucket", sa.BigInteger(), nullable=False),
         sa.Column("group_no", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("profile", sa.String(length=63), nullable=False),
         sa.Column("timezone", sa.String(length=64), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("counter", sa.BigInteger(), nullable=False),
+        sa.Column("mode", sa.String(length=8), nullable=False),
         sa.Column("target_version", sa.Integer(), nullable=True),
         sa.Column("previous_version", sa.Integer(), nullable=True),
         sa.Column("changed_e", sa.BigInteger(), nullable=False),
@@ -90,7 +92,7 @@ def _rollout_devices() -> None:
         sa.PrimaryKeyConstraint("rollout_no", "device_id", name=op.f("pk_rollout_devices")),
         sqlite_with_rowid=False,
     )
-    counted = ["rollout_no", "group_no", "state", "changed_e", "attempts"]
+    counted = ["rollout_no", "group_no", "state", "changed_e", "attempts", "profile"]
     op.create_index("ix_rollout_devices_count", "rollout_devices", counted, unique=False)
     waiting = ["rollout_no", "group_no", "timezone", "bucket"]
     _partial("ix_rollout_devices_waiting", waiting, "state = 'waiting'")
