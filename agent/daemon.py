@@ -36,7 +36,9 @@ from agent.service.notify import Notifier
 from agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from agent.status import AgentStatus, HubStatus, all_history, models_of
 from agent.supervision import Supervisor
+from agent.telemetry.health import HealthSource
 from agent.telemetry.process import rss_bytes
+from agent.telemetry.running import RunMarker
 from shared import __version__, durable
 from shared.clock import Clock, SystemClock
 from shared.errors import InvalidInput, SkerryError
@@ -116,13 +118,16 @@ class Daemon:
         self._notifier = notifier or Notifier()
         self._began_s = clock.monotonic()
         self._store = IdentityStore(paths.identity)
-        self._host = ModelHost(threads=profile.threads)
+        self._host = ModelHost(threads=profile.threads, budget_ns=int(profile.latency_p99_ms * 1_000_000))
+        self._marker = RunMarker(paths)
         self._outbox = Outbox(
             paths.outbox,
             device_id=identity.device_id,
             limit_bytes=settings.outbox_bytes or profile.outbox_bytes,
             clock=clock,
         )
+        self._health = HealthSource(self._outbox.post, self._host.answered, crashes=self._marker.take)
+        self._host.replaced = self._health.tell
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
             paths,
@@ -141,6 +146,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then everything ends in order and what waits is on the disk."""
+        self._marker.begin()
         self._keep("hang guard", HangGuard(self._settings.hang_limit_s).run)
         await self._recover()
         self._keep("prediction API", self._serve)
@@ -154,6 +160,7 @@ class Daemon:
         finally:
             self._notifier.stopping()
             await self._end()
+        self._marker.end()
 
     async def _recover(self) -> None:
         """Load what is active. Whatever goes wrong, the daemon goes on: it is the only way to a repair."""
@@ -192,6 +199,7 @@ class Daemon:
             models=models_of(self._installer, self._host),
             clock=self._clock,
             random=self._random,
+            health=lambda: self._health.tell(crashes=True),
         )
 
         def status() -> HubStatus:
@@ -217,6 +225,7 @@ class Daemon:
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._health.tell()
         await self._outbox.close()
         self._host.close()
 

@@ -40,6 +40,7 @@ class HubParts:
         models: ModelsSource,
         clock: Clock,
         random: Callable[[], float],
+        health: Callable[[], object],
     ) -> None:
         self._paths = paths
         self._identity = identity
@@ -64,6 +65,7 @@ class HubParts:
             clock=clock,
             interval_s=settings.telemetry_interval_s or float(profile.telemetry_interval_s),
             random=random,
+            health=health,
         )
         self._renewing = Renewing(
             paths.root, store, clock=clock, random=random, renewed=self._link.reconnect, report=outbox.post

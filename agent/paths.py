@@ -67,6 +67,11 @@ class AgentPaths:
         return self.root / "models"
 
     @property
+    def running(self) -> Path:
+        """Stands while the agent runs, and keeps crashes until they are told (`agent.telemetry.running`)."""
+        return self.root / "running.json"
+
+    @property
     def run(self) -> Path:
         return self.root / "run"
 

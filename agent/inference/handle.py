@@ -33,21 +33,21 @@ class Retired(Exception):  # not an error: the caller goes to the successor
 class ModelHandle:
     """A loaded version. `row_ns` is the measured time of one row; `manifest` and `labels` are for reading."""
 
-    def __init__(self, directory: Path, model: LoadedModel) -> None:
+    def __init__(self, directory: Path, model: LoadedModel, budget_ns: int = 0) -> None:
         self.directory = directory
         self.manifest: Manifest = model.manifest
         self.labels = model.labels
         self.row_ns = _measure(model)
         self._model = model
         self._lock = threading.Lock()
-        self._counters = Counters()
+        self._counters = Counters(budget_ns)
         self._retired = False
         self._freed = False
 
     @classmethod
-    def load(cls, directory: Path, threads: int = 1) -> ModelHandle:
+    def load(cls, directory: Path, threads: int = 1, budget_ns: int = 0) -> ModelHandle:
         """Load the bundle unpacked in `directory` and run it a few times; errors as `LoadedModel.load`."""
-        return cls(directory, LoadedModel.load(directory, read_manifest(directory), threads))
+        return cls(directory, LoadedModel.load(directory, read_manifest(directory), threads), budget_ns)
 
     def predict(self, x: Array) -> Array:
         """As `LoadedModel.predict`, counted; raises `Retired` once it was freed."""

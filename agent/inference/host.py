@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from agent.inference.handle import ModelHandle, Retired
+from agent.inference.ledger import Answered, Ledger
 from agent.inference.statistics import Statistics
 from shared import limits
 from shared.errors import InternalError, InvalidInput, NotFound, Unavailable
@@ -21,6 +23,10 @@ __all__ = ["INLINE_NS", "ModelHost"]
 
 INLINE_NS = 1_000_000
 """Requests expected to take longer leave the event loop's thread."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class _Entry:
@@ -66,8 +72,13 @@ class _Entry:
 class ModelHost:
     """Models by name. Every method may be called from every thread; `predict_async` from the event loop's."""
 
-    def __init__(self, threads: int = 1, inline_ns: int = INLINE_NS) -> None:
+    def __init__(self, threads: int = 1, inline_ns: int = INLINE_NS, budget_ns: int = 0) -> None:
+        """`budget_ns`: what one prediction may take on this class of device; slower ones are counted (0: none are)."""
         self._threads = threads
+        self._budget_ns = budget_ns
+        self._ledger = Ledger()
+        self.replaced: Callable[[], None] = _nobody
+        """Called when a version gave way to another, so that what it did can be told."""
         self._inline_ns = inline_ns
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
@@ -75,7 +86,7 @@ class ModelHost:
     def load(self, model: str, directory: Path) -> ModelHandle:
         """A version in memory, warmed up, not serving yet; slow, so run it in a thread. Errors as `LoadedModel.load`,
         and `model.wrong_name`."""
-        handle = ModelHandle.load(directory, self._threads)
+        handle = ModelHandle.load(directory, self._threads, self._budget_ns)
         if handle.manifest.model != model:
             handle.close()
             raise InvalidInput("model.wrong_name", f"The bundle holds {handle.manifest.model}, not {model}.")
@@ -87,10 +98,14 @@ class ModelHost:
             raise InternalError("model.retired", f"A version of {model} that was closed cannot serve again.")
         with self._lock:
             entry = self._entries.get(model)
+            if entry is not None and entry.handle is loaded:
+                return
+            self._ledger.follow(model, loaded)
             if entry is None:
                 self._entries[model] = _Entry(model, loaded)
-            elif entry.handle is not loaded:
+            else:
                 entry.replace(loaded)
+        self.replaced()
 
     def unload(self, model: str) -> None:
         """Serve nothing for this model; fine if there is none."""
@@ -98,6 +113,7 @@ class ModelHost:
             entry = self._entries.pop(model, None)
             if entry is not None:
                 entry.close()
+        self.replaced()
 
     def close(self) -> None:
         """Unload everything."""
@@ -127,6 +143,11 @@ class ModelHost:
         with self._lock:
             entry = self._entries.get(model)
             return Statistics() if entry is None else entry.take()
+
+    def answered(self) -> list[Answered]:
+        """What each version answered since the last call, those included that serve no more."""
+        with self._lock:
+            return self._ledger.take()
 
     def predict(self, model: str, x: Array) -> Array:
         """As `LoadedModel.predict`, by the version that serves; error also `model.not_served`."""

@@ -32,13 +32,16 @@ class HeartbeatSource:
         clock: Clock,
         interval_s: float,
         random: Callable[[], float],
+        health: Callable[[], object] = lambda: None,
     ) -> None:
+        """`health`: called with each beat, in a thread, to post how versions do."""
         self._state = state
         self._outbox = outbox
         self._models = models
         self._clock = clock
         self._interval_s = interval_s
         self._random = random
+        self._health = health
         self._began_s = clock.monotonic()
         self._cpu = CpuMeter(clock)
 
@@ -60,5 +63,6 @@ class HeartbeatSource:
         """Beat until cancelled; the first beat comes at once."""
         while True:
             self._outbox.post(self.take())
+            await asyncio.to_thread(self._health)
             spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
             await asyncio.sleep(self._interval_s * spread)
