@@ -7,6 +7,7 @@ signed, and `JSON` where it is only shown. One module for each room of the hub.
 from __future__ import annotations
 
 from hub.store.schema.base import metadata
+from hub.store.schema.deltas import deltas
 from hub.store.schema.deployments import assignments, deployments
 from hub.store.schema.devices import (
     device_certificates,
@@ -34,6 +35,7 @@ __all__ = [
     "audit",
     "blobs",
     "datasets",
+    "deltas",
     "deployments",
     "device_certificates",
     "device_epochs",
@@ -53,6 +55,11 @@ __all__ = [
     "leases",
     "metadata",
     "models",
+    "rollout_arrivals",
+    "rollout_devices",
+    "rollout_events",
+    "rollout_groups",
+    "rollouts",
     "shadow_windows",
     "tuf_files",
     "tuf_metadata",
