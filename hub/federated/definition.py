@@ -1,0 +1,147 @@
+"""What a federated run is to do, as data: parsed strictly, every bound checked, nothing guessed.
+
+Rules: what is misspelt or out of bounds refuses the run and names the field (`federated.invalid`); the defaults are
+those that the measurements in `tests/bench/federated` favour; a run that could not keep its own promises (a quorum
+above its goal, secure aggregation beside a strategy that must see single updates) is refused before a device hears.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shared import limits, strict_yaml
+from shared.errors import InvalidInput
+from shared.federated.codec import Scheme
+from shared.wire.types import ModelName, Version
+
+__all__ = ["Admission", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "parse_run"]
+
+Share = Annotated[float, Meta(gt=0, le=1)]
+Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
+_SEES_SINGLE_UPDATES = frozenset({"median", "trimmed_mean", "krum", "multikrum", "bulyan"})
+
+
+class Rounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How rounds go.
+
+    goal: replies that make a round full. quorum: with fewer at the deadline the round is abandoned. wait_s: how long to
+    wait for devices that may take part, before the run fails. patience: abandoned rounds in a row that end the run.
+    mode `buffered`: no rounds in step; every `goal` updates make a step of the model (FedBuff).
+    """
+
+    mode: Literal["synchronous", "buffered"] = "synchronous"
+    count: Annotated[int, Meta(ge=1, le=10_000)] = 30
+    goal: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    quorum: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    deadline_s: Seconds = 120
+    wait_s: Seconds = 3600
+    patience: Annotated[int, Meta(ge=1, le=100)] = 3
+    max_staleness: Annotated[int, Meta(ge=0, le=1000)] = 20
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What devices do: epochs over their own samples, batches, learning rate; how the update is written.
+
+    held_out: the share of its samples on which a device only measures. personal: also keep a head of its own there.
+    """
+
+    epochs: Annotated[int, Meta(ge=1, le=100)] = 2
+    learning_rate: Annotated[float, Meta(gt=0, le=10)] = 0.1
+    proximal_mu: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    scheme: Scheme = Scheme.INT8
+    keep: Share = 0.1
+    held_out: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
+    min_samples: Annotated[int, Meta(ge=1, le=10**6)] = 20
+    personal: bool = False
+
+
+class Strategy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How updates become new weights. malicious: so many devices of a round may lie (Multi-Krum sorts them out)."""
+
+    name: Annotated[str, Meta(max_length=32)] = "fedyogi"
+    parameters: dict[str, float] = {}
+    malicious: Annotated[int, Meta(ge=0, le=1000)] = 0
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a single update may be. norm_factor: at most so many times the median norm of the round."""
+
+    max_norm: Annotated[float, Meta(gt=0, le=1e9)] = 1e4
+    norm_factor: Annotated[float, Meta(gt=1, le=1000)] = 3.0
+    max_examples: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
+
+
+class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """mode `server` or `client`: clip each update to `clip` and add Gaussian noise there; stop at (epsilon, delta).
+
+    secure_aggregation: the hub sees sums only.
+    """
+
+    mode: Literal["none", "server", "client"] = "none"
+    clip: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    adaptive: bool = False
+    noise_multiplier: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    epsilon: Annotated[float, Meta(gt=0, le=1000)] = 8.0
+    delta: Annotated[float, Meta(gt=0, lt=1)] = 1e-5
+    secure_aggregation: bool = False
+
+
+class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run: which model's head is trained, by which devices, and how. `filter` chooses among the active devices."""
+
+    model: ModelName
+    version: Version | None = None
+    filter: Annotated[str, Meta(max_length=limits.MAX_FILTER_CHARS)] = "all"
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    rounds: Rounds = Rounds()
+    training: Training = Training()
+    strategy: Strategy = Strategy()
+    admission: Admission = Admission()
+    privacy: Privacy = Privacy()
+    note: Annotated[str, Meta(max_length=limits.MAX_REASON_CHARS)] = ""
+
+    @property
+    def quorum(self) -> int:
+        """Replies with which a round counts at its deadline: two thirds of the goal unless it is said."""
+        return self.rounds.quorum or max(1, -(-2 * self.rounds.goal // 3))
+
+
+def parse_run(data: bytes, what: str = "the run") -> RunDefinition:
+    """The definition in YAML or JSON; errors `federated.invalid` (names the field), `yaml.*`."""
+    if len(data) > limits.MAX_SETTINGS_BYTES:
+        raise InvalidInput("federated.invalid", f"{what} is larger than {limits.MAX_SETTINGS_BYTES} bytes.")
+    try:
+        run = msgspec.convert(strict_yaml.load(data, what=what), RunDefinition)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    problem = _contradiction(run)
+    if problem:
+        raise _invalid(problem)
+    return run
+
+
+def _contradiction(run: RunDefinition) -> str:
+    if run.rounds.quorum is not None and run.rounds.quorum > run.rounds.goal:
+        return "rounds.quorum is above rounds.goal"
+    if run.strategy.malicious and run.rounds.goal < 2 * run.strategy.malicious + 3:
+        return f"strategy.malicious: {run.strategy.malicious} cannot be outvoted by rounds.goal {run.rounds.goal}"
+    if not run.privacy.secure_aggregation:
+        return ""
+    if run.strategy.name in _SEES_SINGLE_UPDATES or run.strategy.malicious:
+        return "privacy.secure_aggregation: the hub sees sums only, so it cannot sort out single updates"
+    if run.rounds.mode == "buffered":
+        return "privacy.secure_aggregation needs rounds.mode synchronous"
+    if run.training.scheme is Scheme.TOP:
+        return "privacy.secure_aggregation needs training.scheme int8 or float32: sums need all entries of all devices"
+    return ""
+
+
+def _invalid(problem: str) -> InvalidInput:
+    return InvalidInput(
+        "federated.invalid",
+        f"The run is not valid: {problem}."[:400],
+        hint="docs/federated.md describes every field.",
+    )
