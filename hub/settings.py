@@ -16,6 +16,7 @@ from msgspec import Meta
 
 __all__ = [
     "CertificateSettings",
+    "DeltaSettings",
     "EnrolmentSettings",
     "GateSettings",
     "HubSettings",
@@ -79,6 +80,18 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     user: Annotated[str, Meta(max_length=32)] = "nobody"
 
 
+class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Making a delta between two bundles, which is done by one child at a time.
+
+    user: the account that the worker changes to when the hub is root ("" stays root, without its powers).
+    """
+
+    timeout_s: Seconds = 900
+    cpu_s: Seconds = 600
+    memory_bytes: Annotated[int, Meta(ge=512 * 1024**2)] = 1024**3
+    user: Annotated[str, Meta(max_length=32)] = "nobody"
+
+
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What garbage collection keeps although nothing points to it; `every_s`: how often it runs by itself.
 
@@ -111,6 +124,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     enrolment: EnrolmentSettings = EnrolmentSettings()
     trust: TrustSettings = TrustSettings()
     gates: GateSettings = GateSettings()
+    deltas: DeltaSettings = DeltaSettings()
     retention: RetentionSettings = RetentionSettings()
     assignment_lifetime_s: Seconds = 7 * DAY_S
     offline_after_s: Seconds = 180

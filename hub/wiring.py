@@ -12,6 +12,10 @@ from hub.access.tokens import ApiTokens
 from hub.audit.log import AuditLog
 from hub.blobs.files import FileBlobs
 from hub.blobs.store import BlobStore
+from hub.deltas.loop import DeltaLoop
+from hub.deltas.maker import DeltaMaker
+from hub.deltas.protocol import Limits as DeltaLimits
+from hub.deltas.service import DeltaService
 from hub.deployments.assignments import AssignmentService
 from hub.deployments.compatibility import Compatibility
 from hub.deployments.desired import DesiredStates
@@ -83,6 +87,9 @@ class Hub:
     datasets: DatasetService
     gates: GateService
     garbage: GarbageCollector
+    # what lies between two bundles
+    deltas: DeltaService
+    delta_loop: DeltaLoop
     # what devices should have
     assignments: AssignmentService
     deployments: DeploymentService
@@ -106,6 +113,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     audit, hooks = AuditLog(db, clock), DeviceHooks()
     certificates = DeviceCertificates(db, clock, audit, settings, pki)
     blobs, keys = FileBlobs(settings.blobs_path), OnlineKeys(settings.keys_path)
+    deltas = DeltaService(db, clock, blobs, _delta_maker(settings))
+    delta_loop = DeltaLoop(deltas)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
     trust = _trust(settings, db, clock, audit, keys, assignments, blobs)
     publications = Publications()
@@ -115,6 +124,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     _listen(hooks, publications, assignments, messaging)
+    publications.on_wake(delta_loop.wake)
+    deltas.on_wanted(delta_loop.wake)
     return Hub(
         settings=settings,
         clock=clock,
@@ -139,6 +150,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         datasets=DatasetService(db, clock, audit, blobs),
         gates=GateService(db, clock, audit, blobs, _gate_runner(settings), settings.gates.default_min_accuracy),
         garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
+        deltas=deltas,
+        delta_loop=delta_loop,
         assignments=assignments,
         deployments=DeploymentService(db, clock, audit, trust, assignments, profiles, filters, publications.wake),
         desired=desired,
@@ -210,6 +223,12 @@ def _gate_runner(settings: HubSettings) -> GateRunner:
         memory_bytes=gates.memory_bytes, cpu_s=gates.cpu_s, timeout_s=gates.timeout_s, user=gates.user
     )
     return GateRunner(settings.scratch_path, limits, gates.at_once)
+
+
+def _delta_maker(settings: HubSettings) -> DeltaMaker:
+    kept = settings.deltas
+    limits = DeltaLimits(memory_bytes=kept.memory_bytes, cpu_s=kept.cpu_s, timeout_s=kept.timeout_s, user=kept.user)
+    return DeltaMaker(settings.scratch_path, limits)
 
 
 def _retention(settings: HubSettings) -> Retention:

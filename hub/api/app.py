@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from hub.api import (
     artefacts,
     audit,
+    deltas,
     deployments,
     device_api,
     devices,
@@ -38,6 +39,7 @@ ROUTERS: tuple[ModuleType, ...] = (
     devices,
     device_api,
     artefacts,
+    deltas,
     models,
     versions,
     gates,

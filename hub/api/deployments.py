@@ -13,7 +13,7 @@ from hub.api.auth import HubDep, require
 from hub.api.paging import Listing, Page, paged
 from hub.api.words import Words
 from hub.deployments.service import DeploymentDetail, DeploymentPlan
-from hub.store.deployments import DeploymentRow, DeviceProgress, Failure, Skip
+from hub.store.deployments import DeploymentRow, DeviceProgress, Downloads, Failure, Skip
 from hub.wiring import Hub
 from shared.ids import parse_device_id, parse_model_name, parse_version
 from shared.limits import MAX_FILTER_CHARS
@@ -63,6 +63,7 @@ class DetailAnswer(BaseModel):
     states: dict[str, int]
     superseded: int
     failures: list[FailureAnswer]
+    downloads: Downloads
 
 
 class AssignmentAnswer(BaseModel):
@@ -119,6 +120,7 @@ def _detail(detail: DeploymentDetail) -> DetailAnswer:
         states=detail.states,
         superseded=detail.superseded,
         failures=_failures(detail.failures),
+        downloads=detail.downloads,
     )
 
 

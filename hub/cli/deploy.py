@@ -12,7 +12,7 @@ from hub.cli.devices import FilterOption, LimitOption
 from hub.cli.models import ModelArgument
 from hub.cli.output import fields_table, rows_table
 from hub.cli.session import Session, command, new_group
-from hub.cli.text import ago, duration, parse_duration, percent, when
+from hub.cli.text import ago, duration, parse_duration, percent, size, when
 from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
 from shared.ids import parse_alias, parse_model_name, parse_version
 
@@ -226,6 +226,15 @@ def _raise_failures(detail: Mapping[str, Any]) -> None:
         raise Conflict("deployment.refused", f"{failed} of the devices refused the version: {reasons}.")
 
 
+def _downloads(found: Mapping[str, Any]) -> str:
+    """What came over the network, beside what whole bundles would have been."""
+    if not found["devices"]:
+        return ""
+    saved = found["whole_bytes"] - found["bytes"]
+    what = f"{size(found['bytes'])} by {found['devices']} devices"
+    return f"{what}; deltas saved {size(saved)} ({percent(saved, found['whole_bytes'])})" if saved > 0 else what
+
+
 def _detail_views(detail: Mapping[str, Any], now: float) -> list[object]:
     row, progress = detail["deployment"], detail["progress"]
     fields = [
@@ -236,6 +245,7 @@ def _detail_views(detail: Mapping[str, Any], now: float) -> list[object]:
         ("note", row["note"]),
         ("cancelled", when(row["cancelled_s"])),
         ("superseded", detail["superseded"]),
+        ("downloaded", _downloads(detail["downloads"])),
     ]
     total = sum(progress.values())
     shares = [(name, count, percent(count, total)) for name, count in progress.items()]

@@ -1,4 +1,4 @@
-"""`skerry gc`: remove bundles and data sets that nothing can still need."""
+"""`skerry gc`: remove bundles, data sets and deltas that nothing can still need."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def add_gc(root: typer.Typer) -> None:
         found = session.client.post("/v1/gc", {"dry_run": not remove}, timeout_s=600)
         rows = [("bundle", short_digest(item["sha256"]), size(item["bytes"])) for item in found["bundles"]]
         rows += [("data set", short_digest(item["sha256"]), size(item["bytes"])) for item in found["datasets"]]
+        rows += [("delta", short_digest(item["sha256"]), size(item["bytes"])) for item in found["deltas"]]
         said = f"{'Removed' if remove else 'Would remove'} {len(rows)} files, {size(found['bytes'])}."
         views: list[object] = [rows_table(["kind", "sha256", "size"], rows)] if rows else []
         session.out.result(found, *views, said)

@@ -20,7 +20,7 @@ from hub.filters.service import DeviceFilters
 from hub.store import deployments as store
 from hub.store import registry
 from hub.store.database import Connection, Database
-from hub.store.deployments import DeploymentRow, DeviceProgress, Failure, Skip
+from hub.store.deployments import DeploymentRow, DeviceProgress, Downloads, Failure, Skip
 from hub.store.device_filter import Condition
 from hub.store.page import PageRequest
 from shared.bundle.manifest import Manifest
@@ -67,6 +67,7 @@ class DeploymentDetail:
     states: dict[str, int]
     superseded: int
     failures: list[Failure]
+    downloads: Downloads
 
 
 class DeploymentService:
@@ -197,12 +198,14 @@ class DeploymentService:
             row = store.get_deployment(connection, deployment_id)
             counts, states = store.progress_counts(connection, deployment_id)
             failures = store.list_failures(connection, deployment_id, _REASONS_COUNT, _DEVICES_PER_REASON_COUNT)
+            downloads = store.download_totals(connection, deployment_id)
         return DeploymentDetail(
             deployment=row,
             progress={name: counts.get(name, 0) for name in PROGRESS},
             states=states,
             superseded=row.devices - sum(counts.values()),
             failures=failures,
+            downloads=downloads,
         )
 
     def page(

@@ -7,21 +7,17 @@ that the policy fails the version. A few run at a time; who comes when all are b
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
-import hub
+from hub.child import Children, Ended
 from hub.gates.protocol import BundleFile, Limits, Measured, Request, Response
 from shared import limits as bounds
 from shared.errors import ErrorBody, Unavailable
@@ -29,10 +25,8 @@ from shared.errors import ErrorBody, Unavailable
 __all__ = ["GateRunner"]
 
 _LOG = logging.getLogger(__name__)
-_STDERR_SHOWN_BYTES = 2000
 _PREFIX = "gate-"
 _WAIT_S = 60.0
-_LINGER_S = 10.0
 
 
 class GateRunner:
@@ -43,6 +37,7 @@ class GateRunner:
         self._limits = limits
         self._slots = threading.BoundedSemaphore(at_once)
         self._command = list(command or (sys.executable, "-m", "hub.gates.worker"))
+        self._children = Children()
 
     def measure(self, dataset: Path, candidate: BundleFile, production: BundleFile | None) -> Response:
         """Measure in a child process; error `gate.busy`."""
@@ -68,96 +63,30 @@ class GateRunner:
                 continue  # its run has just ended
 
     def _run(self, request: Request, folder: Path) -> Response:
-        with tempfile.TemporaryFile(dir=folder) as stderr, self._start(folder, stderr) as child:
-            over = threading.Event()
-            timer = threading.Timer(self._limits.timeout_s, _stop, (child, over))
-            timer.start()
-            try:
-                answer = _converse(child, msgspec.json.encode(request))
-                code = _ended(child)
-            finally:
-                timer.cancel()
-                _kill(child)
-            return _interpret(answer, code, over.is_set(), stderr)
-
-    def _start(self, folder: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [*self._command, msgspec.json.encode(self._limits).decode()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd=folder,
-            env=_environment(folder),
-            start_new_session=True,
+        command = [*self._command, msgspec.json.encode(self._limits).decode()]
+        ended = self._children.run(
+            command,
+            msgspec.json.encode(request),
+            folder,
+            timeout_s=self._limits.timeout_s,
+            answer_bytes=bounds.MAX_GATE_RESULT_BYTES,
         )
+        return _interpret(ended)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of the hub's own environment, which may hold secrets."""
-    root = Path(hub.__file__).parent.parent
-    return {
-        "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join([str(root), *(path for path in sys.path if path)]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LANG": "C.UTF-8",
-        "TMPDIR": str(folder),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
-def _converse(child: subprocess.Popen[bytes], request: bytes) -> bytes:
-    """Send the request (smaller than a pipe's buffer) and read a bounded answer."""
-    if child.stdin is None or child.stdout is None:
-        return b""
-    try:
-        with child.stdin as stdin:
-            stdin.write(request)
-    except BrokenPipeError:
-        return b""  # it died at once; its exit code says why
-    with child.stdout as stdout:
-        return stdout.read(bounds.MAX_GATE_RESULT_BYTES + 1)
-
-
-def _ended(child: subprocess.Popen[bytes]) -> int:
-    """The exit code; a child that has said everything and stays is ended."""
-    try:
-        return child.wait(_LINGER_S)
-    except subprocess.TimeoutExpired:
-        _kill(child)
-        return child.wait()
-
-
-def _stop(child: subprocess.Popen[bytes], over: threading.Event) -> None:
-    over.set()
-    _kill(child)
-
-
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it may have started; harmless when it has ended."""
-    if child.poll() is None:
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # it ended between the two lines
-
-
-def _interpret(answer: bytes, code: int, over: bool, stderr: IO[bytes]) -> Response:
-    if over:
+def _interpret(ended: Ended) -> Response:
+    if ended.over:
         return _failed("gate.timeout", "The evaluation did not finish in time.")
-    if len(answer) > bounds.MAX_GATE_RESULT_BYTES:
+    if len(ended.answer) > bounds.MAX_GATE_RESULT_BYTES:
         return _failed("gate.worker_crashed", "The evaluation answered with too much.")
     try:
-        response = msgspec.json.decode(answer, type=Response)
+        response = msgspec.json.decode(ended.answer, type=Response)
         for missing in response.shortfalls:
             _LOG.warning("the gate's worker is not confined in full: %s: %s", missing.part, missing.reason)
         return response
     except (msgspec.DecodeError, UnicodeDecodeError):
-        stderr.seek(0, os.SEEK_END)
-        stderr.seek(max(0, stderr.tell() - _STDERR_SHOWN_BYTES))
-        lines = stderr.read().decode("utf-8", "replace").strip().splitlines()
-        last = f": {lines[-1][:200]}" if lines else ""
-        return _failed("gate.worker_crashed", f"The evaluation ended with exit code {code}{last}.")
+        last = f": {ended.last}" if ended.last else ""
+        return _failed("gate.worker_crashed", f"The evaluation ended with exit code {ended.code}{last}.")
 
 
 def _failed(code: str, message: str) -> Response:

@@ -183,6 +183,7 @@ def _with_report(row: ModelRow, report: InstallReport, now: float) -> ModelRow:
         served_counter=report.assignment_counter if live else row.served_counter,
         reason_code=_text(report.reason_code, _CODE_CHARS),
         reason=_text(report.reason, MAX_REASON_CHARS),
+        bytes_downloaded=min(report.bytes_downloaded, MAX_SEQ),
         updated_s=now,
     )
 

@@ -41,6 +41,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     served_counter: int = 0
     reason_code: str = ""
     reason: str = ""
+    bytes_downloaded: int | None = None
     requests: int = 0
     errors: int = 0
     latency_p50_us: int = 0

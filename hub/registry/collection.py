@@ -1,4 +1,4 @@
-"""Garbage collection of bundles and data sets that nothing can still need; the rows stay as evidence.
+"""Garbage collection of bundles, data sets and deltas that nothing can still need; their rows stay as evidence.
 
 Files are removed inside the transaction that says so: who registers the same bytes meanwhile waits for its end, finds
 them gone and is told to repeat. After a cut in between, the next run finishes.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hub.audit.log import AuditLog
 from hub.blobs.store import BlobStore
-from hub.store import blobs_index, garbage
+from hub.store import blobs_index, deltas, garbage
 from hub.store.database import Connection, Database
 from hub.store.garbage import Collectable, Retention
 from shared.clock import Clock
@@ -29,9 +29,23 @@ class Collected:
     dry_run: bool
     bundles: list[Collectable]
     datasets: list[Collectable]
+    deltas: list[Collectable]
     bytes: int
     strays: int
     unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """What may go. A delta without a digest is a row only: it was never made."""
+
+    bundles: list[Collectable]
+    datasets: list[Collectable]
+    deltas: list[Collectable]
+
+    @property
+    def all(self) -> list[Collectable]:
+        return [*self.bundles, *self.datasets, *self.deltas]
 
 
 class GarbageCollector:
@@ -48,28 +62,31 @@ class GarbageCollector:
         """Collect, or only say what would be collected."""
         if dry_run:
             with self._db.read() as connection:
-                bundles, datasets = self._candidates(connection)
-            return self._summary(bundles, datasets, dry_run=True, strays=0, unfinished=0)
+                return _summary(self._candidates(connection), dry_run=True, strays=0, unfinished=0)
         unfinished = self._blobs.sweep(_UNFINISHED_S)
         with self._db.write() as connection:
-            bundles, datasets = self._candidates(connection)
-            self._take(connection, [*bundles, *datasets])
+            found = self._candidates(connection)
+            self._take(connection, found)
             strays = self._remove_strays(connection)
-            out = self._summary(bundles, datasets, dry_run=False, strays=strays, unfinished=unfinished)
-            if bundles or datasets or strays:
+            out = _summary(found, dry_run=False, strays=strays, unfinished=unfinished)
+            if any(item.sha256 for item in found.all) or strays:
                 self._audit.append(connection, actor, "gc.run", "blobs", _detail(out))
         return out
 
-    def _candidates(self, connection: Connection) -> tuple[list[Collectable], list[Collectable]]:
+    def _candidates(self, connection: Connection) -> _Candidates:
         now_s = self._clock.now()
         bundles = garbage.collectable_bundles(connection, self._retention, now_s)[:_AT_ONCE_COUNT]
         leaving = [item.sha256 for item in bundles]
-        return bundles, garbage.collectable_datasets(connection, self._retention, now_s, leaving)[:_AT_ONCE_COUNT]
+        datasets = garbage.collectable_datasets(connection, self._retention, now_s, leaving)[:_AT_ONCE_COUNT]
+        between = deltas.collectable_deltas(connection, self._retention, now_s, leaving)[:_AT_ONCE_COUNT]
+        return _Candidates(bundles, datasets, between)
 
-    def _take(self, connection: Connection, found: list[Collectable]) -> None:
-        blobs_index.mark_collected(connection, [item.sha256 for item in found], self._clock.now())
-        for item in found:
-            self._blobs.remove(item.sha256)
+    def _take(self, connection: Connection, found: _Candidates) -> None:
+        gone = [item.sha256 for item in found.all if item.sha256]
+        blobs_index.mark_collected(connection, gone, self._clock.now())
+        deltas.forget(connection, found.deltas)
+        for sha256 in gone:
+            self._blobs.remove(sha256)
 
     def _remove_strays(self, connection: Connection) -> int:
         old = list(self._blobs.older_than(_UNFINISHED_S))
@@ -78,17 +95,17 @@ class GarbageCollector:
             self._blobs.remove(sha256)
         return len(strays)
 
-    def _summary(
-        self, bundles: list[Collectable], datasets: list[Collectable], *, dry_run: bool, strays: int, unfinished: int
-    ) -> Collected:
-        return Collected(
-            dry_run=dry_run,
-            bundles=bundles,
-            datasets=datasets,
-            bytes=sum(item.bytes for item in [*bundles, *datasets]),
-            strays=strays,
-            unfinished=unfinished,
-        )
+
+def _summary(found: _Candidates, *, dry_run: bool, strays: int, unfinished: int) -> Collected:
+    return Collected(
+        dry_run=dry_run,
+        bundles=found.bundles,
+        datasets=found.datasets,
+        deltas=[item for item in found.deltas if item.sha256],
+        bytes=sum(item.bytes for item in found.all),
+        strays=strays,
+        unfinished=unfinished,
+    )
 
 
 def _detail(out: Collected) -> dict[str, object]:
@@ -96,6 +113,7 @@ def _detail(out: Collected) -> dict[str, object]:
     return {
         "bundles": len(out.bundles),
         "datasets": len(out.datasets),
+        "deltas": len(out.deltas),
         "bytes": out.bytes,
         "strays": out.strays,
         "names": names[:_SHOWN_COUNT],

@@ -31,9 +31,11 @@ from shared.limits import MAX_ASSIGNMENTS_PER_DEVICE_COUNT
 __all__ = [
     "DeploymentRow",
     "DeviceProgress",
+    "Downloads",
     "Failure",
     "Skip",
     "chosen_devices",
+    "download_totals",
     "eligible",
     "get_deployment",
     "insert_deployment",
@@ -87,6 +89,15 @@ class Failure:
     device_id: str
     reason: str
     rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloads:
+    """Bytes over the network: what so many devices fetched, and what it would have been without deltas."""
+
+    devices: int
+    bytes: int
+    whole_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +269,19 @@ def progress_counts(connection: Connection, deployment_id: str) -> tuple[dict[st
         if row.progress == "installing":
             states[row.state] = row.n
     return progress, states
+
+
+def download_totals(connection: Connection, deployment_id: str) -> Downloads:
+    """What the devices that serve the version fetched for it, and what whole bundles would have been."""
+    fetched = device_models.c.bytes_downloaded
+    columns = (
+        func.count().label("devices"),
+        func.coalesce(func.sum(fetched), 0).label("bytes"),
+        func.coalesce(func.sum(assignments.c.bundle_bytes), 0).label("whole_bytes"),
+    )
+    done = (fetched.is_not(None), device_models.c.target_version == assignments.c.version, _progress() == "succeeded")
+    row = connection.execute(_joined(select(*columns), deployment_id).where(*done)).one()
+    return Downloads(devices=int(row.devices), bytes=int(row.bytes), whole_bytes=int(row.whole_bytes))
 
 
 def list_failures(connection: Connection, deployment_id: str, reasons: int, examples: int) -> list[Failure]:

@@ -3,8 +3,9 @@ identity, so that check-ins never contend with administration."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
-from sqlalchemy.engine.default import DefaultExecutionContext
 
 from hub.store.hashing import hash31
 from hub.store.schema.base import DIGEST, ID, metadata
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-def _hash31(context: DefaultExecutionContext) -> int:
+def _hash31(context: Any) -> int:
     return hash31(context.get_current_parameters()["device_id"])
 
 
@@ -147,6 +148,7 @@ device_models = Table(
     Column("errors", BigInteger, nullable=False, default=0),
     Column("latency_p50_us", BigInteger, nullable=False, default=0),
     Column("latency_p99_us", BigInteger, nullable=False, default=0),
+    Column("bytes_downloaded", BigInteger),  # over the network, for what the last report was about
     Column("updated_s", Float, nullable=False),
     Index("ix_device_models_model_version", "model", "version"),
 )
