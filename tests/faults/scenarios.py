@@ -238,6 +238,9 @@ class DesiredScenario:
 SCENARIOS: Mapping[str, Scenario] = {
     "install": InstallScenario(),
     "resumed-install": InstallScenario(),
+    "delta-install": InstallScenario(),
+    "resumed-delta": InstallScenario(),
+    "bad-delta": InstallScenario(),
     "first-install": InstallScenario(),
     "rollback": RollbackScenario(),
     "enrol": EnrolScenario(),

@@ -20,7 +20,8 @@ from tests.faults.world import World, open_world
 SEED = 1
 WHOLE = (Cut.KILL, Cut.DROP)
 PARTIAL = (Cut.SHORT, Cut.HOLES, Cut.TORN, Cut.MIXED)
-SAMPLE = {"install": 60, "first-install": 100, "resumed-install": 100}
+SAMPLE = {"install": 60, "first-install": 100, "resumed-install": 100, "delta-install": 60, "bad-delta": 60}
+EVERYWHERE = ["install", "delta-install"]
 PAIRS = {"install": (8, 8), "first-install": (4, 8), "rollback": (5, 8), "outbox": (5, 8)}
 OTHERS = sorted(set(SCENARIOS) - {"install"})
 
@@ -47,17 +48,20 @@ def all_crashes(world: World, area: Path, cuts: Sequence[Cut]) -> list[Crash]:
     return list(crashes(world.prepared, trace_act(world, area), cuts, SEED))
 
 
-def test_an_installation_may_be_cut_behind_every_operation(area: Path, record_property: Record) -> None:
+@pytest.mark.parametrize("scenario", EVERYWHERE)
+def test_an_installation_may_be_cut_behind_every_operation(
+    scenario: str, area: Path, record_property: Record
+) -> None:
     tally = Tally()
-    with open_world("install", area / "world") as world:
+    with open_world(scenario, area / "world") as world:
         explore(world, iter(all_crashes(world, area, WHOLE)), area, tally, SEED)
-    judge("install, everywhere", tally, record_property)
+    judge(f"{scenario}, everywhere", tally, record_property)
 
 
 @pytest.mark.parametrize("scenario", ["install", *OTHERS])
 def test_any_operation_may_be_cut_in_any_way(scenario: str, area: Path, record_property: Record) -> None:
     tally, pairs = Tally(), Tally()
-    modes = PARTIAL if scenario == "install" else tuple(Cut)
+    modes = PARTIAL if scenario in EVERYWHERE else tuple(Cut)
     with open_world(scenario, area / "world") as world:
         found = all_crashes(world, area, modes)
         explore(world, iter(sample(found, SAMPLE.get(scenario, 150))), area, tally, SEED)

@@ -27,6 +27,7 @@ from tests.faults.facts import Expected, Facts, save_facts
 from tests.faults.life import living
 from tests.models import load_digits, unpacked_digits
 from tests.ota.conftest import bundle
+from tests.ota.deltas import offer_delta
 from tests.ota.hub_sim import DEVICE, Fault, HubSim
 from tests.trust_kit import TrustKit
 
@@ -34,6 +35,7 @@ __all__ = ["World", "again", "open_world"]
 
 _IMAGES = 4
 _HALF = 20_000
+_PART = 6_000
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,18 @@ async def _install(facts: Facts, root: Path) -> None:
 
 
 def _installing(scenario: str, directory: Path, stack: ExitStack) -> World:
-    """Version 2 over a committed version 1; `resumed-install` loses its connection in the middle of the download."""
+    """Version 2 over a committed version 1; `resumed-…` loses its connection in the middle of the download."""
     hub = _hub(directory, stack)
     hub.enrol(AgentPaths(directory / "prepared"))
     first = _facts(hub, directory, 1, served=False)
     asyncio.run(_install(first, directory / "prepared"))
     if scenario == "resumed-install":
         hub.faults = [Fault(drop_after=_HALF)]
+    if scenario in ("delta-install", "resumed-delta"):
+        offered = offer_delta(hub, bundle(1), bundle(2))
+        hub.faults = [Fault(path=offered.get, drop_after=_PART)] if scenario == "resumed-delta" else []
+    if scenario == "bad-delta":
+        offer_delta(hub, bundle(1), bundle(2), delta=bundle(1)[:_HALF])
     facts = _with_documents(hub, first, 2)
     if scenario == "rollback":
         asyncio.run(_install(facts, directory / "prepared"))
@@ -211,6 +218,9 @@ def _desired(scenario: str, directory: Path, stack: ExitStack) -> World:
 _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "install": _installing,
     "resumed-install": _installing,
+    "delta-install": _installing,
+    "resumed-delta": _installing,
+    "bad-delta": _installing,
     "rollback": _installing,
     "first-install": _first,
     "enrol": _identity,
