@@ -10,6 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from shared.wire.down import ShadowRun
+
 __all__ = [
     "DEVICE_ZONE",
     "AtEnd",
@@ -206,4 +208,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry: Retry = Retry()
     priority: int = 0
     allow_new_devices: bool = True
+    shadow: ShadowRun | None = None
     note: str = ""
