@@ -34,6 +34,7 @@ from agent.output import Output
 from agent.paths import AgentPaths
 from agent.service.notify import Notifier
 from agent.settings import ENVIRONMENT_PREFIX, AgentSettings
+from agent.stuck import StuckGuard
 from agent.status import AgentStatus, HubStatus, all_history, models_of
 from agent.supervision import Supervisor
 from agent.telemetry.health import HealthSource
@@ -52,6 +53,7 @@ _log = logging.getLogger(__name__)
 _THREADS_COUNT = 2
 _SERVING_S = 10.0
 _SOCKET_BYTES = 107
+_EXIT_STUCK = 1
 Part = Callable[[], Awaitable[None]]
 
 
@@ -70,7 +72,8 @@ def start(state: Path, overrides: Mapping[str, Any]) -> int:
         profile = load_profile(identity.profile)
         durable.make_dir(paths.run, mode=0o750)
         with lock.hold(paths.lock):
-            asyncio.run(_run(paths, identity, profile, settings))
+            if asyncio.run(_run(paths, identity, profile, settings)):
+                os._exit(_EXIT_STUCK)  # The interpreter's own end would wait for the thread for ever.
     except SkerryError as error:
         return Output(as_json=False).error(error)
     return 0
@@ -85,7 +88,8 @@ def _check_socket(path: Path) -> None:
         )
 
 
-async def _run(paths: AgentPaths, identity: Identity, profile: Profile, settings: AgentSettings) -> None:
+async def _run(paths: AgentPaths, identity: Identity, profile: Profile, settings: AgentSettings) -> bool:
+    """Until the end; whether a thread is left that no end waits for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS_COUNT, thread_name_prefix="agent"))
@@ -93,6 +97,7 @@ async def _run(paths: AgentPaths, identity: Identity, profile: Profile, settings
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(paths, identity, profile, settings, clock=SystemClock(), random=SystemRandom().random)
     await daemon.run(stop)
+    return daemon.stuck
 
 
 class Daemon:
@@ -141,12 +146,16 @@ class Daemon:
         )
         self._supervisor = Supervisor(self._outbox.post, clock, random)
         self._serving = asyncio.Event()
+        self._stop = asyncio.Event()
+        self.stuck = False
+        """At its end: a prediction hangs in a thread, so that only an end without ceremony ends the process."""
         self._hub: Callable[[], HubStatus] = HubStatus
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then everything ends in order and what waits is on the disk."""
         self._marker.begin()
+        self._stop = stop
         self._keep("hang guard", HangGuard(self._settings.hang_limit_s).run)
         await self._recover()
         self._keep("prediction API", self._serve)
@@ -206,7 +215,8 @@ class Daemon:
             return self._hub_status(msgspec.structs.asdict(hub.status()))
 
         self._hub = status
-        for name, part in {"installer": self._installer.run, **hub.parts()}.items():
+        stuck = StuckGuard(self._host, self._settings.hang_limit_s, self._installer.resting, self._restart)
+        for name, part in {"installer": self._installer.run, "stuck guard": stuck.run, **hub.parts()}.items():
             self._keep(name, part)
         if self._notifier.watchdog_s is not None:
             self._keep("watchdog", self._notifier.keep_alive)
@@ -221,7 +231,13 @@ class Daemon:
             _log.info("predictions are served on 127.0.0.1:%s", server.port)
             await asyncio.get_running_loop().create_future()
 
+    def _restart(self, why: str) -> None:
+        _log.error("%s", why)
+        self._outbox.post(Event(code="agent.stuck", severity="error", message=why[:500]))
+        self._stop.set()
+
     async def _end(self) -> None:
+        self.stuck = self._host.stuck()
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -41,6 +41,7 @@ class ModelHandle:
         self._model = model
         self._lock = threading.Lock()
         self._counters = Counters(budget_ns)
+        self._began_ns = 0
         self._retired = False
         self._freed = False
 
@@ -56,7 +57,7 @@ class ModelHandle:
             with self._lock:
                 if self._freed:
                     raise Retired
-                start = time.perf_counter_ns()
+                start = self._began_ns = time.perf_counter_ns()
                 try:
                     y = self._model.predict(x)
                 except InvalidInput:
@@ -65,11 +66,18 @@ class ModelHandle:
                 except Exception:
                     counters.failed()
                     raise
+                finally:
+                    self._began_ns = 0
                 counters.answered(time.perf_counter_ns() - start)
                 return y
         finally:
             if self._retired:
                 self._free()
+
+    def under_way_s(self) -> float:
+        """For how long the present prediction has been running; 0 when there is none."""
+        began_ns = self._began_ns
+        return (time.perf_counter_ns() - began_ns) / 1e9 if began_ns else 0.0
 
     def statistics(self) -> Statistics:
         """The counts so far."""

@@ -35,6 +35,7 @@ class _Entry:
     def __init__(self, model: str, handle: ModelHandle) -> None:
         self.handle = handle
         self.waiting = 0
+        self._asked: set[asyncio.Future[tuple[Array, ModelHandle]]] = set()
         self._leaving: list[ModelHandle] = []
         self._gone = Statistics()
         self._taken = Statistics()
@@ -46,6 +47,33 @@ class _Entry:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self._model}")
         return self._executor
+
+    async def wait(self, answer: asyncio.Future[tuple[Array, ModelHandle]]) -> tuple[Array, ModelHandle]:
+        """The answer from the thread; `model.hung` when that was given up."""
+        self.waiting += 1
+        self._asked.add(answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer in self._asked:
+                raise  # it is the caller who went away
+            raise Unavailable(
+                "model.hung",
+                f"A prediction of {self._model} does not end; the agent is getting rid of it.",
+                hint="Ask again in some seconds.",
+                retriable=True,
+            ) from None
+        finally:
+            self.waiting -= 1
+            self._asked.discard(answer)
+
+    def give_up(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+        asked, self._asked = self._asked, set()
+        for answer in asked:
+            answer.cancel()
 
     def replace(self, handle: ModelHandle) -> None:
         old, self.handle = self.handle, handle
@@ -81,6 +109,7 @@ class ModelHost:
         """Called when a version gave way to another, so that what it did can be told."""
         self._inline_ns = inline_ns
         self._entries: dict[str, _Entry] = {}
+        self._given_up: list[ModelHandle] = []
         self._lock = threading.Lock()
 
     def load(self, model: str, directory: Path) -> ModelHandle:
@@ -138,6 +167,26 @@ class ModelHost:
         entry = self._entries.get(model)
         return Statistics() if entry is None else entry.handle.statistics()
 
+    def under_way_s(self, model: str) -> float:
+        """For how long the version that serves has been at its present prediction; 0 when it is at none."""
+        entry = self._entries.get(model)
+        return 0.0 if entry is None else entry.handle.under_way_s()
+
+    def give_up(self, model: str) -> None:
+        """Wait no longer for the present prediction, which will not end: those who asked get `model.hung`.
+
+        The next version has a thread of its own. The old thread cannot be ended; `stuck` tells of it. To be called on
+        the event loop.
+        """
+        entry = self._entries.get(model)
+        if entry is not None:
+            self._given_up.append(entry.handle)
+            entry.give_up()
+
+    def stuck(self) -> bool:
+        """Whether a prediction that was given up is still running, so that only a new process gets rid of it."""
+        return any(handle.under_way_s() for handle in self._given_up)
+
     def take(self, model: str) -> Statistics:
         """What the model has answered since the last `take`, over all versions; zeros when there is none."""
         with self._lock:
@@ -174,11 +223,7 @@ class ModelHost:
             answer = asyncio.get_running_loop().run_in_executor(entry.executor, self.answer, model, x)
         except RuntimeError as error:
             raise NotFound("model.not_served", f"The model {model} was just unloaded.") from error
-        entry.waiting += 1
-        try:
-            return await answer
-        finally:
-            entry.waiting -= 1
+        return await entry.wait(answer)
 
     def _entry(self, model: str) -> _Entry:
         entry = self._entries.get(model)

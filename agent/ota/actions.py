@@ -17,7 +17,7 @@ from agent.ota.backoff import Backoff, delay_s
 from agent.ota.installation import Installation
 from agent.ota.machine import Event, State, accepts
 from agent.ota.ports import Worker
-from agent.ota.probation import Limits, Observed, VerdictKind, judge
+from agent.ota.probation import Limits, Observed, VerdictKind, hang_s, judge
 from agent.ota.restore import load, restore, serve, suspects
 from agent.ota.slots import slot_name
 from agent.ota.threads import in_thread
@@ -233,9 +233,11 @@ class Actions:
     async def _probation(self) -> Outcome:
         """Watch until the bake time has passed or something speaks against the version."""
         install, settings, clock = self._install, self._settings, self._context.clock
+        latency_p99_us = int(self._context.profile.latency_p99_ms * 1000)
         watch = Limits(
             bake_s=float(self._assignment.bake_s),
-            latency_p99_us=int(self._context.profile.latency_p99_ms * 1000),
+            latency_p99_us=latency_p99_us,
+            hang_s=hang_s(latency_p99_us, settings.probation_hang_s),
             min_requests=settings.probation_min_requests,
             max_error_percent=settings.probation_max_error_percent,
         )
@@ -244,18 +246,29 @@ class Actions:
         while True:
             now = clock.monotonic()
             baked = before + now - began
-            seen = self._context.host.served(install.model)
-            restarts, crashes = install.journal.restarts, install.journal.crashes
-            observed = Observed(seen.requests, seen.errors, seen.latency_p99_us, restarts, crashes)
-            verdict = judge(observed, baked, watch)
+            verdict = judge(self._observed(), baked, watch)
             if verdict.kind is VerdictKind.COMMIT:
                 return Outcome(Event.SUCCEEDED, changes={"baked_s": baked})
             if verdict.kind is VerdictKind.ROLL_BACK:
+                if verdict.code == "probation.hung":
+                    self._context.host.give_up(install.model)
                 return Outcome(Event.FAILED, verdict.code, verdict.reason)
             if now - noted >= settings.checkpoint_s:
                 noted = now
                 await install.amend(baked_s=baked, restarts=0)
             await asyncio.sleep(min(settings.probation_tick_s, max(watch.bake_s - baked, 0.01)))
+
+    def _observed(self) -> Observed:
+        host, install = self._context.host, self._install
+        seen = host.served(install.model)
+        return Observed(
+            requests=seen.requests,
+            errors=seen.errors,
+            latency_p99_us=seen.latency_p99_us,
+            restarts=install.journal.restarts,
+            crashes=install.journal.crashes,
+            under_way_s=host.under_way_s(install.model),
+        )
 
     async def _rolling_back(self) -> Outcome:
         """Return to the best version that works; a few attempts, as this must not fail for a passing reason."""

@@ -22,6 +22,7 @@ from agent.ota.driver import Driver
 from agent.ota.installation import Installation
 from agent.ota.intake import Intake
 from agent.ota.journal import Journal
+from agent.ota.machine import REST
 from agent.ota.offline import FolderOffer, offer_folder
 from agent.ota.ports import Context, Host, Message, Probe, Worker
 from agent.ota.prober import Prober
@@ -162,6 +163,10 @@ class Installer:
             raise NotFound("rollback.no_model", f"There is no model {model!r:.60} on this device.")
         await driver.roll_back()
         return _status(driver.install)
+
+    def resting(self) -> bool:
+        """Whether no installation has work in hand."""
+        return all(driver.install.state in REST for driver in self._drivers.values())
 
     def status(self) -> list[InstallStatus]:
         """Every model known here, by name."""

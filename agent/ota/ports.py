@@ -65,6 +65,14 @@ class Host(Protocol):
         """What happened since the last swap."""
         ...
 
+    def under_way_s(self, model: str) -> float:
+        """For how long the present prediction has been running; 0 when there is none."""
+        ...
+
+    def give_up(self, model: str) -> None:
+        """Wait no longer for the present prediction, which will not end."""
+        ...
+
 
 class Worker(Protocol):
     """The child that does cryptography, network and unpacking (`agent.ota.worker_client`)."""

@@ -22,7 +22,8 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     just making, before the whole bundle is fetched. check_timeout_s, fetch_timeout_s, unpack_timeout_s: after
     that the worker is killed. probe_*: limits of the child that tries a new version. sandbox_user: the account that
     this child changes to when the agent is root ("" stays root, without its powers). load_timeout_s: for loading a
-    version into the agent. stable_s: an agent that ran this long is not in a crash loop. checkpoint_s: how often
+    version into the agent. probation_hang_s: a prediction on probation may take that long at the least
+    before it counts as hung. stable_s: an agent that ran this long is not in a crash loop. checkpoint_s: how often
     probation notes how far it got. profile_window: an assignment without a window waits for that of the profile.
     """
 
@@ -49,6 +50,7 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     probation_tick_s: Seconds = 1.0
     probation_min_requests: Count = 20
     probation_max_error_percent: Annotated[int, Meta(ge=0, le=100)] = 5
+    probation_hang_s: Seconds = 10.0
     checkpoint_s: Seconds = 60.0
     stable_s: Seconds = 60.0
     profile_window: bool = False
