@@ -6,6 +6,7 @@ limit, silence, noise) comes back as data; when the time is over, or the hub end
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -104,11 +105,8 @@ def _environment(folder: Path) -> dict[str, str]:
 def _converse(child: subprocess.Popen[bytes], request: bytes, answer_bytes: int) -> bytes:
     if child.stdin is None or child.stdout is None:
         return b""
-    try:
-        with child.stdin as stdin:
-            stdin.write(request)
-    except BrokenPipeError:
-        return b""  # it died at once; its exit code says why
+    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:  # one that ends at once may still have answered
+        stdin.write(request)
     with child.stdout as stdout:
         return stdout.read(answer_bytes + 1)
 
