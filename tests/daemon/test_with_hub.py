@@ -47,6 +47,12 @@ async def messaging(kit: HubKit) -> AsyncIterator[None]:
 
 
 def enrol(kit: HubKit, paths: AgentPaths) -> None:
+    """A device that was enrolled and has a model."""
+    enrol_only(kit, paths)
+    install_digits(paths)
+
+
+def enrol_only(kit: HubKit, paths: AgentPaths) -> None:
     """By the command, with the join string that the hub makes."""
     wish = {"device_id": "pi-1", "tags": {"site": "north"}}
     join = kit.admin.post("/v1/enrolment-tokens", json=wish).raise_for_status().json()["join"]
@@ -55,7 +61,6 @@ def enrol(kit: HubKit, paths: AgentPaths) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["device_id"] == "pi-1"
     paths.settings.write_text(QUICK)
-    install_digits(paths)
 
 
 def device(kit: HubKit) -> dict[str, Any]:
