@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.ota.backoff import Backoff, delay_s
+from agent.ota.holding import Holding
 from agent.ota.installation import Installation
 from agent.ota.machine import Event, State, accepts
 from agent.ota.ports import Worker
@@ -57,6 +58,7 @@ class Actions:
         self._install = install
         self._context = install.context
         self._settings = install.context.settings
+        self._holding = Holding(install)
         self._worker: Worker | None = None
         self._furthest = 0
         self.checked = False
@@ -67,6 +69,7 @@ class Actions:
             State.VERIFYING: self._verifying,
             State.STAGED: self._staged,
             State.PROBING: self._probing,
+            State.HELD: self._held,
             State.ACTIVATING: self._activating,
             State.PROBATION: self._probation,
             State.ROLLING_BACK: self._rolling_back,
@@ -87,6 +90,10 @@ class Actions:
         if outcome.event is Event.INTERRUPTED and not accepts(state, Event.INTERRUPTED):
             return Outcome(Event.FAILED, outcome.code, outcome.reason)
         return outcome
+
+    def renewed(self) -> None:
+        """The journal's assignment changed, for the same bundle."""
+        self._holding.renewed.set()
 
     async def close(self) -> None:
         """End the worker, if there is one."""
@@ -208,13 +215,32 @@ class Actions:
 
     async def _probing(self) -> Outcome:
         await self._context.probe.probe(self._install.slots.directory(self._install.journal.slot))
+        return self._onward()
+
+    def _onward(self) -> Outcome:
+        """To activation, or to wait for it."""
+        found = self._holding.now()
+        return Outcome(Event.SUCCEEDED) if found.over else Outcome(Event.READY, found.code, found.reason)
+
+    async def _held(self) -> Outcome:
+        """Days may have passed when it is over, so the slot is read again: a damaged one is fetched anew."""
+        await self._holding.until_over()
+        try:
+            await in_thread(self._install.slots.verify, self._install.journal.slot)
+        except (NotFound, Untrusted) as error:
+            return Outcome(Event.INTERRUPTED, error.code, error.message)
         return Outcome(Event.SUCCEEDED)
 
     async def _activating(self) -> Outcome:
-        """Load, point, exchange: after a cut anywhere the pointer says which version is active, and both are whole."""
+        """Load, point, exchange: after a cut anywhere the pointer says which version is active, and both are whole.
+
+        What comes here late, after a restart or behind another model's download, may find its window closed.
+        """
         install, host, slot = self._install, self._context.host, self._install.journal.slot
         directory = install.slots.directory(slot)
         try:
+            if install.slots.active() != slot and (onward := self._onward()).event is Event.READY:
+                return onward
             if host.serving(install.model) == directory:
                 await in_thread(install.slots.activate, slot)
             else:

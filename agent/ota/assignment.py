@@ -14,7 +14,7 @@ from securesystemslib.signer import Key
 
 from shared import canonical, dsse, limits
 from shared.errors import InvalidInput, Untrusted
-from shared.wire.down import ASSIGNMENT_PAYLOAD_TYPE, Assignment
+from shared.wire.down import ASSIGNMENT_PAYLOAD_TYPE, CONDITIONAL_SCHEMA, Assignment
 
 __all__ = [
     "Release",
@@ -44,7 +44,7 @@ def open_assignment(envelope: bytes, keys: Mapping[str, Key], device_id: str) ->
         assignment = canonical.loads_as(payload, Assignment, limit=limits.MAX_ASSIGNMENT_BYTES, what="assignment")
     except InvalidInput as error:
         raise InvalidInput("assignment.malformed", error.message) from error
-    if assignment.schema_version != 1:
+    if assignment.schema_version not in (1, CONDITIONAL_SCHEMA):
         raise InvalidInput("assignment.malformed", "The assignment is of a schema that this agent does not know.")
     if assignment.device_id != device_id:
         raise Untrusted("assignment.other_device", f"The assignment is for {assignment.device_id}, not this device.")

@@ -16,6 +16,7 @@ from agent.ota.backoff import Backoff, delay_s
 from agent.ota.installation import Installation
 from agent.ota.machine import BUSY, REST, Event, State, accepts, is_exhausted
 from agent.ota.threads import in_thread
+from agent.ota.waiting import mode_of
 from shared.errors import Conflict, ErrorBody, SkerryError
 from shared.wire.down import Assignment
 from shared.wire.up import InstallReport
@@ -117,7 +118,7 @@ class Driver:
     async def _step(self) -> None:
         install = self.install
         state, journal = install.state, install.journal
-        if is_exhausted(state, journal.steps, journal.restarts) and state is not State.COMMITTED:
+        if is_exhausted(state, journal.steps, journal.restarts) and state not in (State.COMMITTED, State.HELD):
             outcome = Outcome(Event.EXHAUSTED, "install.exhausted", "The installation did not come to an end.")
         elif state in REST:
             outcome = await self._next_from_outside()
@@ -173,8 +174,9 @@ class Driver:
         if self._newer is not None:
             if state in REST:
                 return Outcome(Event.ASSIGNED)
-            if accepts(state, Event.SUPERSEDED) and not self._is_renewal():
-                newer = self._newer.assignment
+            newer = self._newer.assignment
+            spares = state is State.PROBATION and mode_of(newer) != "live"  # it will not take the place of what bakes
+            if accepts(state, Event.SUPERSEDED) and not self._is_renewal() and not spares:
                 return Outcome(Event.SUPERSEDED, "install.superseded", f"Version {newer.version} was assigned.")
         if self._withdrawn and accepts(state, Event.CANCELLED):
             self._withdrawn = False
@@ -229,6 +231,7 @@ class Driver:
         self._newer = None
         floor = max(self.install.journal.floor, newer.assignment.counter)
         await self.install.amend(assignment=newer.assignment, envelope=newer.envelope, folder=newer.folder, floor=floor)
+        self._actions.renewed()
         self.install.report()
 
     async def _conclude(self) -> None:

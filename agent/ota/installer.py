@@ -12,6 +12,7 @@ import logging
 import random
 import shutil
 from collections.abc import Awaitable, Callable
+from datetime import tzinfo
 from pathlib import Path
 
 import msgspec
@@ -24,12 +25,14 @@ from agent.ota.intake import Intake
 from agent.ota.journal import Journal
 from agent.ota.machine import REST
 from agent.ota.offline import FolderOffer, offer_folder
-from agent.ota.ports import Context, Host, Message, Probe, Worker
+from agent.ota.ports import Context, Host, Message, Probe, Shadow, Worker
 from agent.ota.prober import Prober
 from agent.ota.recovery import mark_stable, recover
 from agent.ota.settings import OtaSettings
 from agent.ota.threads import in_thread
+from agent.ota.waiting import mode_of
 from agent.ota.worker_client import WorkerSession
+from agent.ota.zone import device_zone
 from agent.paths import AgentPaths
 from shared import durable, ids, limits
 from shared.clock import Clock
@@ -45,7 +48,8 @@ _AGAIN = Backoff(base_s=1.0, cap_s=300.0)
 
 
 class InstallStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as it stands, for heartbeats and people. `target_version`: of the last assignment."""
+    """One model as it stands, for heartbeats and people. `target_version`: of the last assignment; `mode`: what is to
+    be done with it."""
 
     model: str
     state: str
@@ -53,6 +57,7 @@ class InstallStatus(msgspec.Struct, frozen=True, kw_only=True):
     bundle_sha256: str | None = None
     previous_version: int | None = None
     target_version: int | None = None
+    mode: str = "live"
     assignment_counter: int = 0
     attempt: int = 0
     bytes_done: int = 0
@@ -87,6 +92,8 @@ class Installer:
         random: Callable[[], float] = random.random,
         observe: Callable[[Journal], None] = _nothing,
         keep: Callable[[Message], Awaitable[object]] | None = None,
+        shadow: Shadow | None = None,
+        zone: Callable[[], tzinfo] = device_zone,
     ) -> None:
         """`report`: queues a message for the hub; `keep`: does so and returns when it is on the disk (without it,
         what is queued counts as kept). The other keyword arguments are seams; the defaults are the real thing."""
@@ -109,6 +116,8 @@ class Installer:
             free_bytes=free_bytes,
             observe=observe,
             busy=asyncio.Lock(),
+            shadow=shadow,
+            zone=zone,
         )
         self._drivers: dict[str, Driver] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -221,6 +230,7 @@ def _status(install: Installation) -> InstallStatus:
         bundle_sha256=active.bundle_sha256 if active else None,
         previous_version=previous.version if previous else None,
         target_version=assignment.version if assignment else None,
+        mode=mode_of(assignment) if assignment else "live",
         assignment_counter=journal.floor,
         attempt=journal.attempt,
         bytes_done=install.bytes_now,

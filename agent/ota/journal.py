@@ -76,7 +76,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             state=target.value,
             previous=before.value,
             event=event.value,
-            steps=self.steps + 1,
+            steps=self.steps + (not (again and before is State.HELD)),  # what waits for weeks may be restarted often
             attempt=self.attempt + (event is Event.INTERRUPTED),
             restarts=self.restarts + 1 if again else 0,
             reason_code=reason_code or old_code,
@@ -99,9 +99,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         `refusal` is why it must fail; it is journalled with it, so that no restart forgets it.
         """
         fresh = Journal(model=self.model, state=self.state, floor=max(self.floor, assignment.counter))
-        fresh = msgspec.structs.replace(
-            fresh, assignment=assignment, envelope=envelope, folder=folder, fallback=active
-        )
+        fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, folder=folder, fallback=active)
         if refusal is None:
             return fresh.after(Event.ASSIGNED)
         refused = msgspec.structs.replace(fresh, refused=True)

@@ -7,7 +7,11 @@ by every state; a journal value that this agent does not know means: roll back.
 The state names the work in hand. What each one does, and which event its outcome is, stands in `agent.ota.actions`:
 
     idle -> assigned -> downloading -> verifying -> staged -> probing -> activating -> probation -> committed
+                                                              probing -> held -> activating
                  any failure -> rolling_back -> rolled_back | inconsistent
+
+`held` is a version that is whole and tried but must not be active: its window is closed, or the hub wants it held back
+or run as a shadow. What is active is untouched by it.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ class State(StrEnum):
     VERIFYING = "verifying"
     STAGED = "staged"
     PROBING = "probing"
+    HELD = "held"
     ACTIVATING = "activating"
     PROBATION = "probation"
     COMMITTED = "committed"
@@ -61,6 +66,8 @@ class Event(StrEnum):
     """The work of the state is done."""
     FOUND = "found"
     """The assigned bundle is already on disk in a valid slot: no download is needed."""
+    READY = "ready"
+    """The version is whole and tried, and must not be activated now."""
     UNCHANGED = "unchanged"
     """The assigned bundle is the one that is active and proven."""
     INTERRUPTED = "interrupted"
@@ -97,7 +104,8 @@ MAX_FRAGILE_RESTARTS = 2
 """Restarts in a row that a fragile state may take; the next one rolls back."""
 
 MAX_COMMITTED_RESTARTS = 5
-"""Crashes in a row, each soon after the start, after which even a committed version gives way to the one before."""
+"""Crashes in a row, each soon after the start, after which even a committed version gives way to the one before; also
+while another one is held: that one does not run in the agent, so it is the one that serves that crashes."""
 
 _GIVE_UP = {
     Event.FAILED: State.ROLLING_BACK,
@@ -140,12 +148,21 @@ _ROWS: Mapping[State, Mapping[Event, State]] = {
     },
     State.PROBING: {
         Event.SUCCEEDED: State.ACTIVATING,
+        Event.READY: State.HELD,
         Event.INTERRUPTED: State.ASSIGNED,
         Event.RESTARTED: State.PROBING,
         **_GIVE_UP,
     },
+    State.HELD: {
+        Event.SUCCEEDED: State.ACTIVATING,
+        Event.INTERRUPTED: State.ASSIGNED,
+        Event.ROLLBACK_REQUESTED: State.ROLLING_BACK,
+        Event.RESTARTED: State.HELD,
+        **_GIVE_UP,
+    },
     State.ACTIVATING: {
         Event.SUCCEEDED: State.PROBATION,
+        Event.READY: State.HELD,
         Event.FAILED: State.ROLLING_BACK,
         Event.EXHAUSTED: State.ROLLING_BACK,
         Event.RESTARTED: State.ACTIVATING,
@@ -187,7 +204,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (state, event): target for state, row in _ROWS.items() for event, target in row.items()
 }
 
-_OUTCOMES = {Event.SUCCEEDED, Event.FOUND, Event.UNCHANGED, Event.INTERRUPTED, Event.FAILED}
+_OUTCOMES = {Event.SUCCEEDED, Event.FOUND, Event.UNCHANGED, Event.READY, Event.INTERRUPTED, Event.FAILED}
 _GIVING_UP = {Event.CANCELLED, Event.SUPERSEDED}
 _NO_WORK = _OUTCOMES | _GIVING_UP
 _IN_HAND = {Event.ASSIGNED, Event.ROLLBACK_REQUESTED, Event.DAMAGED}
@@ -198,18 +215,22 @@ IGNORED: Mapping[State, frozenset[Event]] = {
     State.IDLE: frozenset(_NO_WORK | {Event.ROLLBACK_REQUESTED, Event.EXHAUSTED}),
     # A newer assignment in mid-install comes as SUPERSEDED; the active version is untouched until ACTIVATING, so
     # there is nothing to return from, and a damaged active slot is repaired beside the install (`agent.ota.recovery`).
-    State.ASSIGNED: frozenset(_IN_HAND),
-    State.DOWNLOADING: frozenset(_IN_HAND | _NOT_ASSIGNED),
-    State.VERIFYING: frozenset(_IN_HAND | _NOT_ASSIGNED),
-    State.STAGED: frozenset(_IN_HAND | _NOT_ASSIGNED),
+    State.ASSIGNED: frozenset(_IN_HAND | {Event.READY}),
+    State.DOWNLOADING: frozenset(_IN_HAND | _NOT_ASSIGNED | {Event.READY}),
+    State.VERIFYING: frozenset(_IN_HAND | _NOT_ASSIGNED | {Event.READY}),
+    State.STAGED: frozenset(_IN_HAND | _NOT_ASSIGNED | {Event.READY}),
     State.PROBING: frozenset(_IN_HAND | _NOT_ASSIGNED),
+    # What waits may wait for days, so a person may go back meanwhile; what waited is given up then.
+    State.HELD: frozenset({Event.ASSIGNED, Event.DAMAGED, Event.READY} | _NOT_ASSIGNED),
     # The pointer is being moved: this ends by itself within moments, then the next state takes the event.
     State.ACTIVATING: frozenset(_IN_HAND | _NOT_ASSIGNED | _GIVING_UP | {Event.INTERRUPTED}),
     # From here on the version's health decides, not a withdrawal.
-    State.PROBATION: frozenset({Event.ASSIGNED, Event.CANCELLED, Event.INTERRUPTED} | _NOT_ASSIGNED),
+    State.PROBATION: frozenset({Event.ASSIGNED, Event.CANCELLED, Event.INTERRUPTED, Event.READY} | _NOT_ASSIGNED),
     State.COMMITTED: frozenset(_NO_WORK),
     # Returning is never given up half way.
-    State.ROLLING_BACK: frozenset(_IN_HAND | _NOT_ASSIGNED | _GIVING_UP | {Event.INTERRUPTED, Event.EXHAUSTED}),
+    State.ROLLING_BACK: frozenset(
+        _IN_HAND | _NOT_ASSIGNED | _GIVING_UP | {Event.INTERRUPTED, Event.EXHAUSTED, Event.READY}
+    ),
     State.ROLLED_BACK: frozenset(_NO_WORK | {Event.EXHAUSTED}),
     State.INCONSISTENT: frozenset(_NO_WORK | {Event.ROLLBACK_REQUESTED, Event.DAMAGED, Event.EXHAUSTED}),
 }
@@ -242,6 +263,6 @@ def is_exhausted(state: State, steps: int, restarts: int) -> bool:
     """Whether the loop breaker must act: `restarts` counts those in a row in this state."""
     if not accepts(state, Event.EXHAUSTED):
         return False
-    if state is State.COMMITTED:
+    if state in (State.COMMITTED, State.HELD):
         return restarts > MAX_COMMITTED_RESTARTS
     return steps > MAX_STEPS or (state in FRAGILE and restarts > MAX_FRAGILE_RESTARTS)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -13,13 +14,15 @@ from agent.ota.journal import Journal
 from agent.ota.probe import ProbeResult
 from agent.ota.settings import OtaSettings
 from agent.ota.worker_protocol import Request
+from agent.ota.zone import device_zone
 from agent.paths import AgentPaths
 from shared.clock import Clock
 from shared.errors import SkerryError
 from shared.profiles import Profile
+from shared.wire.down import Assignment
 from shared.wire.up import Event, InstallReport
 
-__all__ = ["Context", "Host", "Message", "Probe", "Served", "Worker"]
+__all__ = ["Context", "Host", "Message", "Probe", "Served", "Shadow", "Worker"]
 
 T = TypeVar("T")
 _LOG = logging.getLogger("agent.ota")
@@ -94,13 +97,21 @@ class Probe(Protocol):
         ...
 
 
+class Shadow(Protocol):
+    """What runs a candidate beside the version that serves (`agent.shadow`)."""
+
+    async def run(self, model: str, directory: Path, assignment: Assignment, end: asyncio.Event) -> None:
+        """Until `end` is set; raises a `SkerryError` (`shadow.*`) when the candidate cannot run, or cannot go on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Everything that an installation works with.
 
     busy: held by the one model that is in a costly state. observe: told after every durable write of a journal.
     random: numbers in [0, 1). free_bytes: what the file system of a folder has left. report: queues a message.
-    keep: returns when a message is on the disk.
+    keep: returns when a message is on the disk. zone: the device's time zone. shadow: runs candidates.
     """
 
     paths: AgentPaths
@@ -116,6 +127,8 @@ class Context:
     free_bytes: Callable[[Path], int]
     observe: Callable[[Journal], None]
     busy: asyncio.Lock
+    zone: Callable[[], tzinfo] = device_zone
+    shadow: Shadow | None = None
 
     def queue(self, message: Message) -> bool:
         """Hand a message to the outbox; whether it took it. What it does not take never stops an installation."""

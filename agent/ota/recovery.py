@@ -66,11 +66,16 @@ def _restarted(install: Installation) -> Journal:
         journal = msgspec.structs.replace(journal, restarts=journal.restarts + 1)
     else:
         journal = journal.begun_again(system_uptime().boot)
-    exhausted = is_exhausted(journal.at, journal.steps, journal.restarts)
-    if exhausted and (journal.at is not State.COMMITTED or install.previous() is not None):
-        reason = f"The agent restarted {journal.restarts} times in a row on this version."
-        return journal.after(Event.EXHAUSTED, "install.crash_loop", reason)
-    return journal
+    if not is_exhausted(journal.at, journal.steps, journal.restarts):
+        return journal
+    previous = install.previous()
+    if previous is None and journal.at in (State.COMMITTED, State.HELD):
+        return journal
+    reason = f"The agent restarted {journal.restarts} times in a row on this version."
+    if journal.at is State.HELD:  # what is held does not run in the agent, so what serves is at fault
+        reason = f"The agent restarted {journal.restarts} times in a row on the version that serves."
+        journal = msgspec.structs.replace(journal, slot=install.slots.active() or "", fallback=previous or "")
+    return journal.after(Event.EXHAUSTED, "install.crash_loop", reason)
 
 
 async def _serve_active(install: Installation) -> None:

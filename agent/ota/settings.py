@@ -25,6 +25,7 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     version into the agent. probation_hang_s: a prediction on probation may take that long at the least
     before it counts as hung. stable_s: an agent that ran this long is not in a crash loop. checkpoint_s: how often
     probation notes how far it got. profile_window: an assignment without a window waits for that of the profile.
+    held_tick_s: how often what waits looks at the clock.
     """
 
     retry_base_s: Seconds = 5.0
@@ -54,3 +55,4 @@ class OtaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint_s: Seconds = 60.0
     stable_s: Seconds = 60.0
     profile_window: bool = False
+    held_tick_s: Seconds = 30.0

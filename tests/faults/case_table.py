@@ -4,7 +4,7 @@ Version 1 is committed and version 2 is being installed (`newer assignment`: the
 from the trouble on, as they are journalled and told to the hub, and the version that serves in the end. At rest, and
 when the power goes before the report, the state itself is not told again. An error is: the identity is gone (before
 and while downloading), the downloaded file or the slot is damaged, predictions are too slow (on probation), and at
-rest the active slot is found damaged at the next start.
+rest the active slot is found damaged at the next start. What is held waits for a window, which opens with the trouble.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ AGAIN = {state: Row((state, *WAY), 2) for state in WAY}
 SUPERSEDED = {state: Row((state, *BACK, *WAY), 3) for state in WAY}
 STAYS = {version: Row((), version) for version in (0, 1, 2)}
 NEXT = Row(WAY, 3)
+HELD = Row(("held", *WAY[WAY.index("activating") :]), 2)
 
 CASES: Mapping[tuple[State, Trouble], Row] = {
     (State.IDLE, Trouble.ERROR): STAYS[0],
@@ -74,6 +75,12 @@ CASES: Mapping[tuple[State, Trouble], Row] = {
     (State.PROBING, Trouble.HUB_GONE): ONWARD["probing"],
     (State.PROBING, Trouble.CANCEL): GIVEN_UP["probing"],
     (State.PROBING, Trouble.NEWER): SUPERSEDED["probing"],
+    (State.HELD, Trouble.ERROR): Row(("held", *WAY), 2),
+    (State.HELD, Trouble.RESTART): HELD,
+    (State.HELD, Trouble.DISK_FULL): HELD,
+    (State.HELD, Trouble.HUB_GONE): HELD,
+    (State.HELD, Trouble.CANCEL): Row(("held", *BACK), 1),
+    (State.HELD, Trouble.NEWER): Row(("held", *BACK, *WAY), 3),
     (State.ACTIVATING, Trouble.ERROR): GIVEN_UP["activating"],
     (State.ACTIVATING, Trouble.RESTART): ONWARD["activating"],
     (State.ACTIVATING, Trouble.DISK_FULL): GIVEN_UP["activating"],

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from agent.ota.machine import REST, TRANSITIONS, State
+from shared.wire.down import CONDITIONAL_SCHEMA, Window
 from tests.faults.case_table import CASES
-from tests.faults.troubles import MODEL, Case, Trouble, live
+from tests.faults.troubles import MODEL, OPENS_IN_S, Case, Trouble, live
 from tests.faults.world import World, open_world
 from tests.ota.conftest import bundle
 from tests.ota.hub_sim import DEVICE
@@ -23,9 +27,10 @@ PAIRS = list(itertools.product(State, Trouble))
 
 @dataclass(frozen=True)
 class Stage:
-    """Version 1 committed, and signed assignments of versions 2 and 3."""
+    """Version 1 committed, and signed assignments of versions 2 and 3; `waiting`: of version 2 with a window."""
 
     world: World
+    waiting: bytes
     second: bytes
     third: bytes
 
@@ -37,7 +42,12 @@ def stage() -> Iterator[Stage]:
             raise LookupError("this world has no hub")
         kit = world.hub.kit
         kit.approve(MODEL, 3, bundle(3))
-        yield Stage(world, *(kit.assignment(DEVICE, MODEL, version, counter=version, bake_s=0) for version in (2, 3)))
+        later = datetime.fromtimestamp(time.time() + OPENS_IN_S, UTC)
+        window = Window(cron=f"{later.minute} {later.hour} * * *", duration_s=7200, timezone="UTC")
+        more: dict[str, Any] = {"schema_version": CONDITIONAL_SCHEMA, "window": window}
+        waiting = kit.assignment(DEVICE, MODEL, 2, counter=2, bake_s=0, **more)
+        plain = [kit.assignment(DEVICE, MODEL, version, counter=version, bake_s=0) for version in (2, 3)]
+        yield Stage(world, waiting, *plain)
 
 
 def test_the_table_has_every_state_with_every_trouble() -> None:
@@ -62,7 +72,8 @@ async def test_a_trouble_in_a_state_ends_as_the_table_says(
     shutil.copytree(stage.world.prepared, root, symlinks=True)
     if state is State.IDLE:
         shutil.rmtree(root / "models")
-    told = await live(Case(state, trouble), stage.world.hub, root, stage.second, stage.third)
+    second = stage.waiting if state is State.HELD else stage.second
+    told = await live(Case(state, trouble), stage.world.hub, root, second, stage.third)
     row = CASES[state, trouble]
     assert (tuple(told.chain), told.serves) == (row.chain, row.serves)
     cut = state in REST and trouble is Trouble.ERROR

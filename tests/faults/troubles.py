@@ -36,13 +36,15 @@ from tests.faults.life import WarmProbe
 from tests.ota.device import QUICK, InProcessWorker, PowerCut
 from tests.ota.hub_sim import Fault, HubSim
 
-__all__ = ["MODEL", "Case", "Trouble", "Told", "live"]
+__all__ = ["MODEL", "OPENS_IN_S", "Case", "Trouble", "Told", "live"]
 
 MODEL = "digits"
 _PATIENCE_S = 30.0
 _DISK_FULL_S = 0.05
 _AWAY = QUICK.transfer_max_attempts + 1
 """Requests that the hub does not answer: those of one attempt and the first of the next."""
+OPENS_IN_S = 6 * 3600
+"""When the window of a case in `held` opens, from the start of the case."""
 _REFUSED = ErrorBody(code="release.not_approved", message="Not approved.")
 
 
@@ -86,7 +88,7 @@ class _Life:
 
     def __init__(self, case: Case, hub: HubSim, root: Path, newer: bytes) -> None:
         self.case, self.hub, self.paths, self.newer = case, hub, AgentPaths(root), newer
-        self.told, self.met, self.seen = Told(), False, (-1, -1)
+        self.told, self.met, self.seen = Told(), False, (-1, -1, "")
         self.host = ModelHost()
         self.driver: Driver | None = None
 
@@ -106,19 +108,27 @@ class _Life:
             open_worker=lambda: InProcessWorker(self.paths, QUICK),
             report=self.report,
             keep=keep,
-            clock=SystemClock(),
+            clock=self,
             random=lambda: 0.0,
             free_bytes=lambda _path: 1 << 40,
             observe=self.observe,
             busy=asyncio.Lock(),
         )
 
+    def now(self) -> float:
+        """The device's clock: by hours later once the trouble has come, so that the window of what is held is open."""
+        return SystemClock().now() + (OPENS_IN_S + 60.0 if self.met else 0.0)
+
+    def monotonic(self) -> float:
+        return SystemClock().monotonic()
+
     def report(self, message: Message) -> None:
         if self.met and isinstance(message, InstallReport):
             self.told.reports.append(message.state)
 
     def observe(self, journal: Journal) -> None:
-        moved, self.seen = (journal.floor, journal.steps) != self.seen, (journal.floor, journal.steps)
+        seen = (journal.floor, journal.steps, journal.event)
+        moved, self.seen = seen != self.seen, seen
         if self.met and moved:
             self.told.chain.append(journal.state)
         if self.met or journal.floor < self.case.counter:

@@ -27,7 +27,7 @@ from agent.ota.settings import OtaSettings
 from agent.ota.worker import Worker
 from agent.ota.worker_protocol import Failed, Request
 from agent.paths import AgentPaths
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.errors import SkerryError
 from shared.profiles import Profile, load_profile
 from shared.wire.down import DesiredState
@@ -49,6 +49,7 @@ QUICK = OtaSettings(
     read_timeout_s=5.0,
     probation_tick_s=0.02,
     probe_runs=5,
+    held_tick_s=0.02,
 )
 _PATIENCE_S = 60.0
 
@@ -93,6 +94,7 @@ class Device:
     settings: OtaSettings = QUICK
     in_process: bool = True
     more: dict[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
     messages: list[Message] = field(default_factory=list)
     journals: list[Journal] = field(default_factory=list)
     cut: Callable[[Journal], bool] = lambda journal: False
@@ -131,7 +133,7 @@ class Device:
             self.profile,
             self.host,
             self._said,
-            SystemClock(),
+            self.clock,
             self.settings,
             observe=self._observe,
             **seams | self.more,
