@@ -31,12 +31,13 @@ class Compatibility:
         out: dict[str, str] = {}
         for name in profiles:
             try:
-                check_requirements(self._profile(name), requirements)
+                check_requirements(self.profile(name), requirements)
             except SkerryError as error:
                 out[name] = error.code
         return out
 
-    def _profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> Profile:
+        """The profile of that name; errors `profile.*`."""
         if name not in self._known:
             self._known[name] = self._load(name)
         return self._known[name]

@@ -20,10 +20,19 @@ from shared.clock import Clock
 from shared.errors import NotFound
 from shared.wire.down import CONDITIONAL_SCHEMA, Assignment, DesiredState, Mode, ShadowRun, Window
 
-__all__ = ["DesiredStates", "Signing"]
+__all__ = ["Conditions", "DesiredStates", "Signing"]
 
-_WINDOW = msgspec.json.Decoder(Window)
 _MODES: Mapping[str, Mode | UnsetType] = {"live": UNSET, "hold": "hold", "shadow": "shadow"}
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What an assignment may be bound to; kept with it as JSON."""
+
+    window: Window | UnsetType = UNSET
+    shadow: ShadowRun | UnsetType = UNSET
+
+
+_CONDITIONS = msgspec.json.Decoder(Conditions)
 
 
 class Signing(Protocol):
@@ -114,7 +123,8 @@ def _not_found(device_id: str) -> NotFound:
 
 
 def _assignment(device_id: str, row: AssignmentRow) -> Assignment:
-    conditional = row.mode != "live" or row.window != ""
+    terms = _CONDITIONS.decode(row.conditions) if row.conditions else Conditions()
+    conditional = row.mode != "live" or row.conditions != ""
     return Assignment(
         schema_version=CONDITIONAL_SCHEMA if conditional else 1,
         device_id=device_id,
@@ -129,6 +139,6 @@ def _assignment(device_id: str, row: AssignmentRow) -> Assignment:
         bake_s=row.bake_s,
         deployment=row.deployment_id,
         mode=_MODES[row.mode],
-        shadow=ShadowRun() if row.mode == "shadow" else UNSET,
-        window=_WINDOW.decode(row.window) if row.window else UNSET,
+        shadow=terms.shadow,
+        window=terms.window,
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from hub.audit.log import AuditLog
+from hub.deployments.approval import Approvals, check_approved
 from hub.deployments.assignments import AssignmentService
 from hub.deployments.compatibility import Compatibility
 from hub.filters.service import DeviceFilters
@@ -25,7 +25,7 @@ from hub.store.device_filter import Condition
 from hub.store.page import PageRequest
 from shared.bundle.manifest import Manifest
 from shared.clock import Clock
-from shared.errors import Conflict, Untrusted
+from shared.errors import Conflict
 
 __all__ = ["Approvals", "DeploymentDetail", "DeploymentPlan", "DeploymentService", "PROGRESS"]
 
@@ -33,14 +33,6 @@ PROGRESS = ("pending", "sent", "installing", "succeeded", "failed")
 _EXAMPLES_COUNT = 100
 _REASONS_COUNT = 20
 _DEVICES_PER_REASON_COUNT = 5
-
-
-class Approvals(Protocol):
-    """Who knows what devices would accept (`hub.trust.repository.TrustRepository`)."""
-
-    def require_approved(self, model: str, version: int) -> tuple[str, int]:
-        """SHA-256 and bytes of a release with enough signatures, else `Conflict`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +93,7 @@ class DeploymentService:
         Errors: `filter.*`, `version.unknown`, `deployment.not_approved`, `deployment.withdrawn`,
         `deployment.digest_mismatch`, `version.collected`, `deployment.no_devices`.
         """
-        self._check_approved(model, version)
+        check_approved(self._db, self._approvals, model, version)
         if dry_run:
             with self._db.read() as connection:
                 selection = self._filters.condition(connection, filter_text)
@@ -114,22 +106,6 @@ class DeploymentService:
             plan = self._carry_out(connection, plan, chosen, filter_text, note, actor)
         self._wake()
         return plan
-
-    def _check_approved(self, model: str, version: int) -> None:
-        with self._db.read() as connection:
-            row = registry.get_version(connection, model, version)
-        try:
-            approved = self._approvals.require_approved(model, version)
-        except Conflict as error:
-            raise Conflict(
-                "deployment.not_approved", error.message, hint=error.hint, detail={"cause": error.code}
-            ) from error
-        if approved != (row.bundle_sha256, row.bundle_bytes):
-            raise Untrusted(
-                "deployment.digest_mismatch",
-                f"The release of {model} version {version} names other bytes than the registry.",
-                hint="Do not deploy it; find out who signed what (`skerry audit`).",
-            )
 
     def _plan(
         self, connection: Connection, selection: Condition, model: str, version: int

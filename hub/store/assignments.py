@@ -74,10 +74,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How it is to be taken. mode: live, hold or shadow. window: when it may be activated, as JSON; empty: any time."""
+    """How it is to be taken. mode: live, hold or shadow. conditions: JSON with `window` and `shadow`; empty: none."""
 
     mode: str = "live"
-    window: str = ""
+    conditions: str = ""
 
 
 LIVE = Terms()
@@ -85,7 +85,7 @@ LIVE = Terms()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignmentRow:
-    """One assignment as it is to be signed. Times in seconds since 1970; `mode` and `window` as in `Terms`."""
+    """One assignment as it is to be signed. Times in seconds since 1970; `mode` and `conditions` as in `Terms`."""
 
     model: str
     version: int
@@ -97,7 +97,7 @@ class AssignmentRow:
     expires_s: float
     deployment_id: str
     mode: str
-    window: str
+    conditions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def assign(
         "deployment_id": literal(deployment_id),
         "published_s": null(),
         "mode": literal(terms.mode),
-        "window": literal(terms.window),
+        "conditions": literal(terms.conditions),
     }
     rows = select(*values.values()).where(selection)
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

@@ -5,15 +5,14 @@ devices whose installation moved. A mark is set again whatever it was: one that 
 must wait for it, or it would be lost.
 
 Whoever assigns a device takes it from the rollouts that had it: from all of them if a person assigns, from those that
-it outranks if a rollout does. A rollout that has ended keeps its record as it was.
+it outranks, and that which has the device now, if a rollout does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, select, update
 
 from hub.rollouts.state import ENDED, Status
 from hub.store.device_filter import Condition
@@ -58,6 +57,11 @@ def supersede(
         )
     ).all()
     taker = next((row for row in others if row.rollout_id == deployment_id), None)
+    if len(others) == (taker is not None):
+        return
+    own = 0 if taker is None else taker.rollout_no
+    held = and_(rollout_devices.c.rollout_no != own, rollout_devices.c.current == 1)
+    _let_go(connection, selection, held, model, now_s)
     losers = [
         row.rollout_no
         for row in others
@@ -65,35 +69,27 @@ def supersede(
         and row is not taker
         and (taker is None or (row.priority, row.rollout_no) < (taker.priority, taker.rollout_no))
     ]
-    if len(others) > (taker is not None):
-        own = rollout_devices.c.rollout_no != (taker.rollout_no if taker is not None else 0)
-        _let_go(connection, selection, and_(own, rollout_devices.c.current == 1), model, losers, now_s)
     if losers:
-        waiting = and_(rollout_devices.c.rollout_no.in_(losers), rollout_devices.c.state.not_in(_DONE))
-        _let_go(connection, selection, waiting, model, losers, now_s)
-        connection.execute(
-            update(rollouts).where(rollouts.c.rollout_no.in_(losers)).values(changes=rollouts.c.changes + 1)
-        )
+        _let_go(connection, selection, rollout_devices.c.rollout_no.in_(losers), model, now_s)
+    taken_from = [row.rollout_no for row in others if row is not taker]
+    connection.execute(
+        update(rollouts).where(rollouts.c.rollout_no.in_(taken_from)).values(changes=rollouts.c.changes + 1)
+    )
 
 
 def _let_go(
-    connection: Connection,
-    selection: Condition,
-    among: ColumnElement[bool],
-    model: str,
-    losers: Sequence[int],
-    now_s: float,
+    connection: Connection, selection: Condition, among: ColumnElement[bool], model: str, now_s: float
 ) -> None:
     rows = rollout_devices.c
-    gone = and_(rows.rollout_no.in_(losers), rows.state.not_in(_DONE))
     elapsed = select(rollouts.c.elapsed_e).where(rollouts.c.rollout_no == rows.rollout_no).scalar_subquery()
-    values: dict[str, Any] = {
-        "state": case((gone, "superseded"), else_=rows.state),
-        "changed_e": case((gone, elapsed), else_=rows.changed_e),
-        "changed_s": case((gone, now_s), else_=rows.changed_s),
-        "current": 0,
-        "dirty": 0,
-        "vanished": 0,
-    }
     chosen = rows.device_id.in_(select(devices.c.device_id).where(selection))
-    connection.execute(update(rollout_devices).where(rows.model == model, among, chosen).values(values))
+    connection.execute(
+        update(rollout_devices)
+        .where(rows.model == model, among, chosen, rows.state.not_in(_DONE))
+        .values(
+            state="superseded", changed_e=elapsed, changed_s=now_s, current=0, dirty=0, vanished=0
+        )
+    )
+    connection.execute(
+        update(rollout_devices).where(rows.model == model, among, chosen, rows.current == 1).values(current=0)
+    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    cast,
     delete,
     exists,
     func,
@@ -38,10 +40,13 @@ from hub.store.schema import device_tags, devices, rollout_arrivals, rollout_dev
 
 __all__ = [
     "Membership",
+    "both",
     "claim_arrivals",
     "claimed",
     "drop_claimed",
+    "has_arrivals",
     "join",
+    "listed",
     "nth_bucket",
     "preview",
     "review",
@@ -65,6 +70,21 @@ class Membership:
     unfit: Mapping[str, str]
     zoned: bool
     open_to_new: bool
+
+
+def listed(connection: Connection, ids: Sequence[str]) -> Condition:
+    """Exactly these devices, any number of them: the list is one value, because values are limited."""
+    text = msgspec.json.encode(list(ids)).decode()
+    if connection.dialect.name == "postgresql":
+        values = func.jsonb_array_elements_text(cast(text, postgresql.JSONB)).table_valued("value")
+    else:
+        values = func.json_each(text).table_valued("value")
+    return devices.c.device_id.in_(select(values.c.value))
+
+
+def both(first: Condition, second: Condition) -> Condition:
+    """Devices that both conditions choose."""
+    return and_(first, second)
 
 
 def _bucket(hash_a: int, hash_b: int) -> ColumnElement[int]:
@@ -190,6 +210,11 @@ def _first_state(
 
 
 # --- devices that came or changed -------------------------------------------------------------------------------------
+def has_arrivals(connection: Connection) -> bool:
+    """Whether anything came or changed."""
+    return connection.execute(select(rollout_arrivals.c.arrival_no).limit(1)).first() is not None
+
+
 def claim_arrivals(connection: Connection, limit: int) -> int:
     """Take up to `limit` arrivals into this transaction; what comes meanwhile stays for the next. Returns how many."""
     oldest = select(rollout_arrivals.c.arrival_no).order_by(rollout_arrivals.c.arrival_no).limit(limit)

@@ -27,6 +27,7 @@ __all__ = [
     "active_numbers",
     "add_events",
     "bump",
+    "bump_one",
     "find_rollout",
     "get_rollout",
     "insert_rollout",
@@ -157,6 +158,11 @@ def save_progress(
 def bump(connection: Connection, among: ColumnElement[bool]) -> None:
     """There is news to be seen of the rollouts in `among`."""
     connection.execute(update(rollouts).where(among).values(changes=rollouts.c.changes + 1))
+
+
+def bump_one(connection: Connection, rollout_no: int) -> None:
+    """There is news to be seen of a rollout."""
+    bump(connection, rollouts.c.rollout_no == rollout_no)
 
 
 def add_events(connection: Connection, rollout_no: int, events: Sequence[EventRow]) -> None:

@@ -38,7 +38,7 @@ assignments = Table(
     Column("deployment_id", String(32), nullable=False, index=True),
     Column("published_s", Float),  # NULL: the desired state is still to be sent
     Column("mode", String(8), nullable=False, default="live", server_default="live"),  # live | hold | shadow
-    Column("window", Text, nullable=False, default="", server_default=""),  # JSON; when it may be activated
+    Column("conditions", Text, nullable=False, default="", server_default=""),  # JSON: its window, its shadow
     Index("ix_assignments_model_version", "model", "version"),
     Index("ix_assignments_published_s", "published_s"),
 )

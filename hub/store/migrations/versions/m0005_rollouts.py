@@ -139,7 +139,7 @@ def _rollout_arrivals() -> None:
 def _columns() -> None:
     """How an assignment is to be taken; which assignment of a device's went live last."""
     op.add_column("assignments", sa.Column("mode", sa.String(length=8), nullable=False, server_default="live"))
-    op.add_column("assignments", sa.Column("window", sa.Text(), nullable=False, server_default=""))
+    op.add_column("assignments", sa.Column("conditions", sa.Text(), nullable=False, server_default=""))
     op.add_column("device_models", sa.Column("served_counter", sa.BigInteger(), nullable=False, server_default="0"))
 
 
