@@ -25,6 +25,7 @@ class Permission(StrEnum):
     DEVICES_REVOKE = "devices.revoke"
     DEVICES_TAG = "devices.tag"
     GC_RUN = "gc.run"
+    GROUPS_MANAGE = "groups.manage"
     MODELS_CREATE = "models.create"
     MODELS_READ = "models.read"
     MODELS_UPDATE = "models.update"
@@ -76,6 +77,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         Permission.DEVICES_ENROL,
         Permission.DEVICES_REVOKE,
         Permission.DEVICES_TAG,
+        Permission.GROUPS_MANAGE,
         Permission.VERSIONS_PROMOTE,
     },
     Role.REVIEWER: _READ

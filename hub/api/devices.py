@@ -80,7 +80,8 @@ class DeviceAnswer(DeviceItem):
     events: list[EventRow]
 
 
-def _item(hub: Hub, row: DeviceSummary) -> dict[str, Any]:
+def device_item(hub: Hub, row: DeviceSummary) -> dict[str, Any]:
+    """A device as lists show it."""
     horizon = hub.clock.now() - hub.settings.offline_after_s
     online = row.status == "active" and row.last_seen_s is not None and row.last_seen_s >= horizon
     return {**{field.name: getattr(row, field.name) for field in fields(row)}, "online": online}
@@ -88,7 +89,7 @@ def _item(hub: Hub, row: DeviceSummary) -> dict[str, Any]:
 
 def _answer(hub: Hub, device: DeviceDetail) -> DeviceAnswer:
     return DeviceAnswer(
-        **_item(hub, device.summary),
+        **device_item(hub, device.summary),
         hot=device.status,
         inventory=device.inventory,
         inventory_s=device.inventory_s,
@@ -136,11 +137,13 @@ def list_devices(
     hub: HubDep,
     page: Page,
     _principal: Reader,
-    filter_text: Annotated[str | None, Query(alias="filter", description="For example `tag.site==north`.")] = None,
+    filter_text: Annotated[
+        str | None, Query(alias="filter", description="For example `tag.site==north` or `group==canaries`.")
+    ] = None,
 ) -> dict[str, Any]:
     """Devices by id; without a filter, revoked ones too."""
     rows = hub.fleet.summaries(filter_text, page)
-    return paged(rows, page, lambda row: (row.device_id,), lambda row: _item(hub, row))
+    return paged(rows, page, lambda row: (row.device_id,), lambda row: device_item(hub, row))
 
 
 @router.get("/v1/devices/{device_id}")

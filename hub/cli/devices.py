@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +12,7 @@ from hub.cli.session import Session, command, new_group
 from hub.cli.text import ago, duration, parse_pairs, plain, size, when
 from shared.ids import parse_device_id
 
-__all__ = ["DeviceArgument", "FilterOption", "LimitOption", "app", "model_words"]
+__all__ = ["DeviceArgument", "FilterOption", "LimitOption", "app", "device_rows", "model_words"]
 
 app = new_group("devices", "Devices: let them in, find, show, tag, revoke.")
 
@@ -23,8 +23,9 @@ FilterOption = Annotated[
         "--filter",
         "-f",
         metavar="RSQL",
-        help="Like tag.site==north;profile=in=(x86-gateway,raspberry-pi-4): ; is and, , is or, * stands for anything."
-        " Fields: id, profile, status, tag.KEY, version.MODEL, state.MODEL.",
+        help="Like tag.site==north;version.digits<3;last_seen=gt=-1h: ; is and, , is or, * stands for anything."
+        " Fields: id, profile, status, tag.KEY, group, version.MODEL, state.MODEL, online, last_seen, agent_version,"
+        " memory_bytes, disk_free, errors.MODEL and others; see docs/filters.md.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; default: all.")]
@@ -37,19 +38,7 @@ _REPORT_COLUMNS = ("received", "model", "version", "state", "event", "reason")
 def list_devices(session: Session, filter: FilterOption = None, limit: LimitOption = None) -> None:
     """List devices."""
     items = list(session.client.pages("/v1/devices", filter=filter, limit=limit))
-    now = session.now()
-    rows = [
-        (
-            item["device_id"],
-            "online" if item["online"] else "offline" if item["status"] == "active" else item["status"],
-            item["profile"],
-            ", ".join(f"{key}={value}" for key, value in item["tags"].items()),
-            ", ".join(model_words(model) for model in item["models"]),
-            ago(item["last_seen_s"], now),
-        )
-        for item in items
-    ]
-    columns = ["device", "status", "profile", "tags", "models", "last seen"]
+    columns, rows = device_rows(items, session.now())
     session.out.rows(items, columns, rows, empty="No device matches." if filter else "No device is enrolled yet.")
 
 
@@ -116,6 +105,22 @@ def revoke_device(
     session.confirm(f"Shut {plain(device)} out for good?", yes=yes)
     session.client.post(f"/v1/devices/{parse_device_id(device)}/revoke", {"reason": reason})
     session.out.result({"device_id": device, "status": "revoked"}, f"{device} is revoked.")
+
+
+def device_rows(items: Sequence[Mapping[str, Any]], now: float) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Columns and rows of a list of devices."""
+    rows: list[tuple[object, ...]] = [
+        (
+            item["device_id"],
+            "online" if item["online"] else "offline" if item["status"] == "active" else item["status"],
+            item["profile"],
+            ", ".join(f"{key}={value}" for key, value in item["tags"].items()),
+            ", ".join(model_words(model) for model in item["models"]),
+            ago(item["last_seen_s"], now),
+        )
+        for item in items
+    ]
+    return ["device", "status", "profile", "tags", "models", "last seen"], rows
 
 
 def model_words(model: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from hub.cli import (
     devices,
     enrolment,
     garbage,
+    groups,
     hardware,
     key_use,
     keys,
@@ -30,7 +31,7 @@ from hub.cli import (
 
 __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
-GROUPS = (devices, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
+GROUPS = (devices, groups, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
 EXTENSIONS = (ceremony, enrolment, hardware, key_use, model_create, registering, revoke, sign)
 """Modules that add commands to the group of another, by being imported."""

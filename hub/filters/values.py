@@ -75,6 +75,8 @@ def read(kind: Kind, operator: Operator, pieces: tuple[str, ...]) -> Value:
         return Pattern(pieces)
     if len(pieces) != 1:
         raise NotAValue(f"'*' within a value is for text, and this is a {kind}")
+    if kind is Kind.TIME and operator not in _ORDERED:
+        raise NotAValue("no two times are the same; compare with < or >, or with '*' for any")
     return _READERS[kind](pieces[0])
 
 
