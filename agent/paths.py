@@ -63,6 +63,11 @@ class AgentPaths:
         return self.root / "desired.msgpack"
 
     @property
+    def drift(self) -> Path:
+        """What was counted of each model's data since it was last told."""
+        return self.root / "drift"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

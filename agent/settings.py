@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from agent.drift.settings import DriftSettings
 from agent.ota.settings import OtaSettings
 
 __all__ = ["ENVIRONMENT_PREFIX", "AgentSettings", "LinkSettings"]
@@ -50,5 +51,6 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     outbox_bytes: Annotated[int, Meta(ge=16384, le=1 << 34)] | None = None
     log_level: Annotated[str, Meta(pattern=r"^(debug|info|warning|error)\Z")] = "info"
     hang_limit_s: Annotated[float, Meta(ge=1, le=3600)] = 90.0
+    drift: DriftSettings = DriftSettings()
     link: LinkSettings = LinkSettings()
     ota: OtaSettings = OtaSettings()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.drift.monitor import Monitor
 from agent.inference.statistics import Counters, Statistics
 from shared.bundle.archive import read_manifest
 from shared.bundle.manifest import Manifest
@@ -41,6 +42,8 @@ class ModelHandle:
         self._model = model
         self._lock = threading.Lock()
         self._counters = Counters(budget_ns)
+        self.monitor: Monitor | None = None
+        """Counts what is asked and answered."""
         self._began_ns = 0
         self._retired = False
         self._freed = False
@@ -52,16 +55,20 @@ class ModelHandle:
 
     def predict(self, x: Array) -> Array:
         """As `LoadedModel.predict`, counted; raises `Retired` once it was freed."""
-        counters = self._counters
+        counters, monitor, model = self._counters, self.monitor, self._model
         try:
             with self._lock:
                 if self._freed:
                     raise Retired
                 start = self._began_ns = time.perf_counter_ns()
                 try:
-                    y = self._model.predict(x)
-                except InvalidInput:
+                    if monitor is not None and monitor.refuses:
+                        monitor.check(x)
+                    y = model.predict(x)
+                except InvalidInput as error:
                     counters.rejected += 1
+                    if monitor is not None:
+                        monitor.refused(x, error)
                     raise
                 except Exception:
                     counters.failed()
@@ -69,6 +76,8 @@ class ModelHandle:
                 finally:
                     self._began_ns = 0
                 counters.answered(time.perf_counter_ns() - start)
+                if monitor is not None:
+                    monitor.observe(x, y, model.embedding)
                 return y
         finally:
             if self._retired:

@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.inference.handle import ModelHandle, Retired
 from agent.inference.ledger import Answered, Ledger
 from agent.inference.statistics import Statistics
+from agent.inference.watching import Watcher
 from shared import limits
 from shared.errors import InternalError, InvalidInput, NotFound, Unavailable
 from shared.preprocess.kernels import Array
@@ -107,6 +108,8 @@ class ModelHost:
         self._ledger = Ledger()
         self.replaced: Callable[[], None] = _nobody
         """Called when a version gave way to another, so that what it did can be told."""
+        self.watcher: Watcher | None = None
+        """Who counts what versions see; set before the first `load`."""
         self._inline_ns = inline_ns
         self._entries: dict[str, _Entry] = {}
         self._given_up: list[ModelHandle] = []
@@ -119,6 +122,8 @@ class ModelHost:
         if handle.manifest.model != model:
             handle.close()
             raise InvalidInput("model.wrong_name", f"The bundle holds {handle.manifest.model}, not {model}.")
+        if self.watcher is not None:
+            handle.monitor = self.watcher.open(directory, handle.manifest, handle.labels)
         return handle
 
     def swap(self, model: str, loaded: ModelHandle) -> None:
@@ -134,6 +139,8 @@ class ModelHost:
                 self._entries[model] = _Entry(model, loaded)
             else:
                 entry.replace(loaded)
+            if self.watcher is not None:
+                self.watcher.serve(model, loaded.monitor)
         self.replaced()
 
     def unload(self, model: str) -> None:
@@ -142,6 +149,8 @@ class ModelHost:
             entry = self._entries.pop(model, None)
             if entry is not None:
                 entry.close()
+                if self.watcher is not None:
+                    self.watcher.serve(model, None)
         self.replaced()
 
     def close(self) -> None:

@@ -88,6 +88,7 @@ def build_reference(
         rows=len(data.x),
         predicted=len(outputs),
         preprocessing=model.pipeline.digest,
+        duplicate_share=1.0 - len(np.unique(inputs, axis=0)) / len(inputs),
         extraction=extraction,
         features=features,
         classes=classes,

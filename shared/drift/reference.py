@@ -149,7 +149,7 @@ class Season(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole reference. rows: how many the counts of the input are of. predicted: how many of those the model
     answered (it refuses what is not finite); the counts of output, embedding and classes are of these.
-    preprocessing: digest of the pipeline.
+    preprocessing: digest of the pipeline. duplicate_share: share of rows that are also there a second time.
 
     The features stand in one order everywhere: inputs, then outputs, then embedding.
     """
@@ -158,6 +158,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rows: Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
     predicted: Annotated[int, Meta(ge=1, le=limits.MAX_SEQ)]
     preprocessing: Sha256
+    duplicate_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
     extraction: Extraction
     features: Annotated[list[Feature], Meta(min_length=1, max_length=limits.MAX_DRIFT_FEATURES_COUNT)]
     classes: Classes | None = None

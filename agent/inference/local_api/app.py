@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from agent.drift.metrics import NamedMetrics
 from agent.inference.host import ModelHost
-from agent.inference.local_api import compatible, control, v2
+from agent.inference.local_api import compatible, control, truths, v2
 from agent.inference.local_api.errors import error_response, prediction_error
 from shared.errors import Forbidden, InternalError, InvalidInput, NotFound, SkerryError
 
@@ -46,11 +47,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     return error_response(request, InternalError("api.internal", "The agent could not answer; its log says why."))
 
 
-def build_app(host: ModelHost, controls: control.Control | None = None) -> Starlette:
+def build_app(
+    host: ModelHost, controls: control.Control | None = None, metrics: NamedMetrics | None = None
+) -> Starlette:
     """The application; with `controls` also the paths that change the device."""
-    routes = [*v2.routes(host), *compatible.routes(host)]
+    routes = [*v2.routes(host), *truths.routes(host, metrics or NamedMetrics()), *compatible.routes(host)]
     if controls is not None:
-        routes += control.routes(controls)
+        routes += [*control.routes(controls), *truths.window_routes(host)]
     handlers = {SkerryError: _known, HTTPException: _refused, Exception: _refused}
     return Starlette(routes=routes, exception_handlers=handlers)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from agent.drift.metrics import NamedMetrics
 from agent.inference.host import ModelHost
 from agent.inference.local_api.app import LoopbackGuard, build_app
 from agent.inference.local_api.control import Control
@@ -79,13 +80,21 @@ class _Server(uvicorn.Server):
 class LocalServer:
     """`async with LocalServer(host, path, port, control) as server: …`; `port` 0 takes a free one, None none.
 
+    `metrics`: where applications' counters and gauges go.
+
     Errors: `api.socket_in_use`, `api.port`, `storage.write`.
     """
 
     def __init__(
-        self, host: ModelHost, path: Path | None, port: int | None = None, control: Control | None = None
+        self,
+        host: ModelHost,
+        path: Path | None,
+        port: int | None = None,
+        control: Control | None = None,
+        metrics: NamedMetrics | None = None,
     ) -> None:
         self._host = host
+        self._metrics = metrics
         self._path = path
         self._made_socket = False
         self._wanted_port = port
@@ -99,11 +108,11 @@ class LocalServer:
             if self._path is not None:
                 listener = _unix_socket(self._path)
                 self._made_socket = True
-                self._start(build_app(self._host, self._control), listener, "unix")
+                self._start(build_app(self._host, self._control, self._metrics), listener, "unix")
             if self._wanted_port is not None:
                 listener = _loopback_socket(self._wanted_port)
                 self.port = int(listener.getsockname()[1])
-                self._start(LoopbackGuard(build_app(self._host)), listener, "loopback")
+                self._start(LoopbackGuard(build_app(self._host, metrics=self._metrics)), listener, "loopback")
         except BaseException:
             await self._stop()
             raise

@@ -50,6 +50,8 @@ class _Paths:
         message, binary = decode_request(body, request.headers.get(_LENGTH))
         x = input_of(message, binary, handle.manifest)
         y, handle = await self._host.answer_async(handle.manifest.model, x)
+        if message.id and handle.monitor is not None:
+            handle.monitor.remember(message.id, x, y)
         content, length = encode_response(message, handle.manifest, y)
         if length is None:
             return Response(content, media_type="application/json")
