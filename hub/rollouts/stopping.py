@@ -101,13 +101,15 @@ def return_devices(draft: Draft) -> None:
 
 
 def finish_if_done(draft: Draft) -> None:
-    """Ending: done when no device is under way that still gives signs. A shadow is taken away from all first."""
-    if draft.plan.mode is Mode.SHADOW:
-        for group_no, counts in enumerate(draft.counts.groups):
-            if counts.under_way + counts.succeeded > 0:
-                draft.actions.append(Withdraw(group_no=group_no, also_succeeded=True))
-        if draft.actions:
-            return
+    """Ending: done when no device is under way that still gives signs. What was only prepared is taken back first, and
+    a shadow is taken away from all."""
+    shadow = draft.plan.mode is Mode.SHADOW
+    for group_no, counts in enumerate(draft.counts.groups):
+        prepared = draft.plan.groups[group_no].prepare and not draft.progress.groups[group_no].switched
+        if counts.under_way * (prepared or shadow) + counts.succeeded * shadow > 0:
+            draft.actions.append(Withdraw(group_no=group_no, also_succeeded=shadow))
+    if draft.actions:
+        return
     moving = sum(counts.under_way - counts.unreached - counts.silent for counts in draft.counts.groups)
     if moving <= 0:
         reason = draft.progress.reason or Reason(code="rollout.finished", message="Finished.")

@@ -72,7 +72,7 @@ def _canary(spec: StrategySpec) -> tuple[GroupSpec, ...]:
 
 def _linear(spec: StrategySpec) -> tuple[GroupSpec, ...]:
     step_bp = basis_points(spec.step if spec.step is not None else 20, "strategy.step", low=100)
-    return _waves([bp / 100 for bp in (*range(step_bp, 10_000, step_bp), 10_000)])
+    return _waves([bp / 100 for bp in (*range(step_bp, 10_000, step_bp), 10_000)], first="wave-1")
 
 
 def _exponential(spec: StrategySpec) -> tuple[GroupSpec, ...]:
@@ -84,9 +84,9 @@ def _exponential(spec: StrategySpec) -> tuple[GroupSpec, ...]:
     return _waves([*steps, 100])
 
 
-def _waves(steps: Sequence[Amount]) -> tuple[GroupSpec, ...]:
-    first = GroupSpec(name="canary" if len(steps) > 1 else "all", percent=steps[0], bake_s=_CANARY_BAKE)
-    return (first, *(GroupSpec(name=f"wave-{no}", percent=step) for no, step in enumerate(steps[1:], 2)))
+def _waves(steps: Sequence[Amount], first: str = "canary") -> tuple[GroupSpec, ...]:
+    beginning = GroupSpec(name=first, percent=steps[0], bake_s=_CANARY_BAKE)
+    return (beginning, *(GroupSpec(name=f"wave-{no}", percent=step) for no, step in enumerate(steps[1:], 2)))
 
 
 def _blue_green(_: StrategySpec) -> tuple[GroupSpec, ...]:
