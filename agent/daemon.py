@@ -29,6 +29,7 @@ from agent.ota.history import HistoryEntry
 from agent.ota.installer import Installer, InstallStatus
 from agent.ota.offline import FolderOffer
 from agent.ota.ports import Host
+from agent.ota.running_time import RunningTime
 from agent.outbox.outbox import Outbox
 from agent.output import Output
 from agent.paths import AgentPaths
@@ -216,7 +217,14 @@ class Daemon:
 
         self._hub = status
         stuck = StuckGuard(self._host, self._settings.hang_limit_s, self._installer.resting, self._restart)
-        for name, part in {"installer": self._installer.run, "stuck guard": stuck.run, **hub.parts()}.items():
+        running = RunningTime(self._paths.tuf, self._store)
+        parts: dict[str, Part] = {
+            "installer": self._installer.run,
+            "stuck guard": stuck.run,
+            "running time": running.run,
+            **hub.parts(),
+        }
+        for name, part in parts.items():
             self._keep(name, part)
         if self._notifier.watchdog_s is not None:
             self._keep("watchdog", self._notifier.keep_alive)

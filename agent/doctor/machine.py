@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -85,6 +86,10 @@ def check_clock(subject: Subject, report: Reporter) -> None:
     floor = read_floor(subject.paths.tuf)
     if floor.verified_s > least_s:
         least_s, why = floor.verified_s, "the hub's metadata was last verified"
+    with contextlib.suppress(SkerryError):  # what is wrong with the identity is another check's finding
+        made_s = subject.store.validity().not_before_s
+        if made_s > least_s:
+            least_s, why = made_s, "this device's certificate was made"
     if now_s < least_s - _SLACK_S:
         report.problem(
             "clock_behind",

@@ -2,6 +2,9 @@
 
 The steps are: the name, the connection, TLS with the hub's certificate verified, and being let in. Over MQTT the last
 step is tried only while the agent is down: a second connection with the device's name would end the agent's own.
+
+A clock that is wrong for sure is excused here as it is by the agent, and a certificate that fails by its dates alone is
+the clock's fault before it is the hub's.
 """
 
 from __future__ import annotations
@@ -9,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from agent.doctor.subject import Reporter, Subject
 from shared.errors import SkerryError
-from shared.tls import client_context
+from shared.tls import client_context, excuse_clock
 
 __all__ = ["check_https", "check_mqtt"]
 
 _STEP_S = 6.0
 _SKEW_S = 300.0
+_NOT_YET_VALID, _EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 
 
 def check_https(subject: Subject, report: Reporter) -> None:
@@ -75,6 +80,23 @@ async def _log_in(subject: Subject) -> None:
     await connection.close()
 
 
+def _blame_clock(report: Reporter, way: str, where: str, verify_code: int) -> None:
+    """The certificate is the hub's; only its dates and this machine's clock do not go together."""
+    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    if verify_code == _NOT_YET_VALID:
+        report.problem(
+            f"{way}_clock",
+            f"The clock is wrong: it says {date}, which is before the certificate of {where} was made.",
+            "Set the clock, and let it be kept by NTP (`timedatectl set-ntp true`) or a real-time clock.",
+        )
+        return
+    report.problem(
+        f"{way}_clock",
+        f"By this device's clock ({date}) the certificate of {where} has ended.",
+        "Set the clock if that date is wrong. If it is right, the hub needs a new certificate.",
+    )
+
+
 def _reach(report: Reporter, way: str, host: str, port: int, subject: Subject) -> bool:
     """Name, connection and TLS; reports the step that fails."""
     try:
@@ -97,9 +119,13 @@ def _reach(report: Reporter, way: str, host: str, port: int, subject: Subject) -
     try:
         context = client_context(credentials.hub_ca)
         context.load_cert_chain(credentials.certificate, credentials.key)
+        excuse_clock(context, credentials.known_s)
         with plain, context.wrap_socket(plain, server_hostname=host):
             return True
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
+            _blame_clock(report, way, f"{host}:{port}", error.verify_code)
+            return False
         report.problem(
             f"{way}_certificate",
             f"The certificate of {host}:{port} is not the hub's: {error.verify_message}.",

@@ -16,6 +16,8 @@ import msgspec
 from agent.hub_http import HubHttp, fetch_ca
 from agent.identity import keys
 from agent.identity.store import Identity, IdentityStore
+from agent.lock import exclusive
+from agent.ota.metadata_store import MetadataStore
 from agent.paths import AgentPaths
 from shared import canonical, durable, limits
 from shared.errors import Conflict, Untrusted
@@ -101,7 +103,8 @@ def _keep(
     )
     if root:
         durable.make_dir(paths.tuf)
-        durable.write_file(paths.tuf / "root.json", root, mode=0o644)
+        with exclusive(paths.tuf):
+            MetadataStore(paths.tuf).start_from(root)
     store.install(identity, key_pem, reply.certificate_pem.encode(), ca_pem.encode(), validity)
     return identity
 

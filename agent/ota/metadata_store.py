@@ -8,6 +8,7 @@ puts in place (`anchor`) is the new first root, and nothing that was known under
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -54,6 +55,20 @@ class MetadataStore:
         """Note the root that this device starts from, unless one is noted that can be read."""
         if self.first_root() is None:
             durable.write_file(self._directory / _FIRST_ROOT, data)
+
+    def start_from(self, data: bytes) -> None:
+        """Make this the root of trust; if another one was, nothing that is known under it stays.
+
+        Not even the floor: the versions are another repository's, and below them nothing of this one would ever count.
+        """
+        if data in (self.read(_ROOT), self.first_root()):
+            return
+        for path in sorted(self._directory.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                durable.remove(path)
+        self.write(_ROOT, data)
 
     def anchor(self, data: bytes) -> None:
         """Start anew from this root."""

@@ -8,7 +8,6 @@ that it writes, so that one that outlives a crashed agent for a moment cannot me
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.identity.store import IdentityStore
+from agent.lock import exclusive
 from agent.ota.backoff import Backoff
 from agent.ota.delta import DeltaDownload
 from agent.ota.downloader import Downloader, Pace, Wanted
@@ -111,7 +111,7 @@ class Worker:
         store = IdentityStore(self._paths.identity)
         identity = store.load()
         durable.make_dir(self._paths.tuf)
-        with self._source(store, folder) as source, _exclusive(self._paths.tuf):
+        with self._source(store, folder) as source, exclusive(self._paths.tuf):
             known_s = max(store.validity().not_before_s, RELEASED_S)
             trusted = UpdateClient(self._paths.tuf, source, self._clock, not_before_s=known_s)
             checked = decide(trusted, envelope, identity.device_id, floors)
@@ -149,7 +149,7 @@ class Worker:
         wanted = self._wanted(assignment)
         durable.make_dir(wanted.file.parent)
         if folder:
-            with _exclusive(wanted.file.parent):
+            with exclusive(wanted.file.parent):
                 copy_bundle(Path(folder), assignment.target, wanted, self._progress)
             return Fetched(bytes=0)
         return self._download(wanted, Slots(self._paths.model(assignment.model)))
@@ -159,7 +159,7 @@ class Worker:
         store = IdentityStore(self._paths.identity)
         with (
             open_client(store.load().hub_url, store.credentials(), self._settings) as client,
-            _exclusive(wanted.file.parent),
+            exclusive(wanted.file.parent),
         ):
             downloader = Downloader(
                 client,
@@ -182,7 +182,7 @@ class Worker:
         paths = self._paths.model(assignment.model)
         slots, slot = Slots(paths), slot_name(assignment.version, assignment.bundle_sha256)
         durable.make_dir(paths.download)
-        with _exclusive(paths.download):
+        with exclusive(paths.download):
             folder = slots.unfinished(slot)
             manifest = unpack_bundle(
                 download_file(self._paths, assignment),
@@ -218,17 +218,6 @@ class Worker:
 
 def _raise(refusal: ErrorBody) -> Fetched:
     raise Untrusted(refusal.code, refusal.message, hint=refusal.hint, retriable=refusal.retriable)
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the kernel frees it when this process ends, however it does."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _read_requests(source: BinaryIO, requests: queue.SimpleQueue[bytes]) -> None:

@@ -21,7 +21,7 @@ def _name(text: str) -> x509.Name:
 class Authority:
     """Issues certificates; `pem` is its own."""
 
-    def __init__(self, name: str = "test ca") -> None:
+    def __init__(self, name: str = "test ca", first_day: float = -1) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
         self._certificate = (
@@ -30,7 +30,7 @@ class Authority:
             .issuer_name(_name(name))
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
+            .not_valid_before(now + first_day * DAY)
             .not_valid_after(now + 10 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
@@ -39,7 +39,14 @@ class Authority:
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM).decode()
         self.sha256 = self._certificate.fingerprint(hashes.SHA256()).hex()
 
-    def issue(self, name: str, public_key: ec.EllipticCurvePublicKey, days: float = 3, server: bool = False) -> str:
+    def issue(
+        self,
+        name: str,
+        public_key: ec.EllipticCurvePublicKey,
+        days: float = 3,
+        server: bool = False,
+        first_day: float = -1,
+    ) -> str:
         """A certificate (PEM) for `name` that ends in `days`."""
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -48,7 +55,7 @@ class Authority:
             .issuer_name(self._certificate.subject)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
+            .not_valid_before(now + first_day * DAY)
             .not_valid_after(now + days * DAY)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         )
@@ -65,12 +72,12 @@ class Authority:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         return self.issue(name, key, days)
 
-    def write_server(self, folder: Path) -> tuple[Path, Path]:
+    def write_server(self, folder: Path, days: float = 3, first_day: float = -1) -> tuple[Path, Path]:
         """Key and certificate files of a server on 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         plain = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         key_path, certificate_path = folder / "server.key", folder / "server.crt"
         key_path.write_bytes(pem)
-        certificate_path.write_text(self.issue("server", key.public_key(), server=True))
+        certificate_path.write_text(self.issue("server", key.public_key(), days, server=True, first_day=first_day))
         return key_path, certificate_path

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.identity.enrol import Wish, enrol
 from agent.identity.store import IdentityStore
+from agent.ota.floor import Floor
+from agent.ota.metadata_store import MetadataStore
 from agent.paths import AgentPaths
 from shared.errors import Conflict, NotFound, Unauthorised, Unavailable, Untrusted
 from shared.wire.http import EnrolRequest
@@ -118,6 +120,33 @@ def test_an_enrolled_device_keeps_its_identity_unless_told_otherwise(hub: TinyHu
     assert refused.value.code == "identity.exists"
     wish = msgspec.structs.replace(WISH, device_id="pi-8", replace=True)
     assert enrol(paths, hub.join(), wish).device_id == "pi-8"
+
+
+def test_another_hubs_root_clears_what_was_known_under_the_one_before(hub: TinyHub, paths: AgentPaths) -> None:
+    """Else the floor of the old repository would refuse the new one for ever."""
+    enrol(paths, hub.join(), WISH)
+    known = MetadataStore(paths.tuf)
+    known.keep_first_root((paths.tuf / "root.json").read_bytes())
+    known.write("timestamp", b"old")
+    known.save_floor(Floor(root=9, timestamp=99, verified_s=1.0))
+    known.targets.mkdir()
+    (known.targets / "skerry%2Fassignment-keys.json").write_bytes(b"old")
+
+    hub.tokens.add("ske_good")
+    again = msgspec.structs.replace(WISH, replace=True)
+    enrol(paths, hub.join(), again)
+    assert known.load_floor().root == 9, "the same root: the floor holds"
+
+    def other_root(_name: str, _headers: dict[str, str], body: bytes) -> Answer:
+        request = msgspec.json.decode(body, type=EnrolRequest)
+        reply = msgspec.structs.replace(hub.reply(request), tuf_root='{"another": "root"}')
+        return 200, {}, msgspec.json.encode(reply)
+
+    hub.routes["POST /v1/device/enrol"] = other_root
+    enrol(paths, hub.join(), again)
+    assert sorted(path.name for path in paths.tuf.iterdir()) == ["root.json"]
+    assert (paths.tuf / "root.json").read_bytes() == b'{"another": "root"}'
+    assert known.load_floor() == Floor()
 
 
 def test_an_unknown_profile_is_refused_before_the_token_is_spent(hub: TinyHub, paths: AgentPaths) -> None:

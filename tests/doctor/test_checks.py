@@ -18,13 +18,14 @@ from agent.doctor.examination import examine
 from agent.doctor.findings import EXIT_PROBLEM, EXIT_WARNING, Finding, Level, exit_code
 from agent.doctor.subject import Reporter, Subject
 from agent.doctor.view import finding_lines
-from agent.identity.store import Identity, IdentityStore
+from agent.identity.store import Identity, IdentityStore, Validity
 from agent.ota import history
 from agent.ota.floor import Floor
 from agent.ota.metadata_store import MetadataStore
 from agent.outbox.store import OutboxStore
 from agent.paths import AgentPaths
 from shared.clock import SystemClock
+from tests.agent_identity.authority import Authority
 from tests.daemon.device import install_digits
 from tests.doctor.conftest import Look
 from tests.fleet_kit import ManualClock
@@ -40,14 +41,15 @@ def only(findings: list[Finding]) -> Finding:
 
 
 @contextmanager
-def listening(paths: AgentPaths, *, tls: bool) -> Iterator[int]:
-    """Somebody at the hub's port who is not the hub."""
+def listening(paths: AgentPaths, *, tls: bool, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Somebody at the hub's port, by default one who is not the hub, and who never says a word."""
     import socket
 
     server = socket.create_server(("127.0.0.1", 0))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    pair = paths.identity / "current"
-    context.load_cert_chain(pair / "device.crt", pair / "device.key")
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = paths.identity / "current"
+        context.load_cert_chain(pair / "device.crt", pair / "device.key")
 
     def serve() -> None:
         try:
@@ -118,6 +120,51 @@ def test_a_clock_before_what_is_known(look: Look, paths: AgentPaths) -> None:
     assert found.code == "doctor.clock_behind"
     assert "metadata was last verified" in found.message
     assert only(look("clock", ManualClock(now_s + 90_000))).level is Level.FINE
+
+
+def test_a_clock_before_the_certificate_of_the_device(look: Look, paths: AgentPaths) -> None:
+    made_s = IdentityStore(paths.identity).validity().not_before_s
+    found = only(look("clock", ManualClock(made_s - 3600)))
+    assert found.code == "doctor.clock_behind"
+    assert "certificate was made" in found.message
+    assert only(look("clock", ManualClock(made_s + 1))).level is Level.FINE
+
+
+class DatedServer:
+    """The hub's port with a certificate of the hub's CA that is valid in those days only."""
+
+    def __init__(self, paths: AgentPaths, first_day: float, last_day: float) -> None:
+        authority = Authority("hub ca", first_day=-1000)
+        (paths.identity / "hub-ca.crt").write_text(authority.pem)
+        key, certificate = authority.write_server(paths.root, days=last_day, first_day=first_day)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+
+
+@pytest.mark.parametrize(
+    ("days", "word"),
+    [pytest.param((2, 9), "clock is wrong", id="1970"), pytest.param((-9, -2), "has ended", id="late")],
+)
+def test_dates_that_do_not_fit_are_the_clocks_fault(
+    look: Look, paths: AgentPaths, days: tuple[int, int], word: str
+) -> None:
+    with listening(paths, tls=True, context=DatedServer(paths, *days).context) as port:
+        point_at(paths, "127.0.0.1", port)
+        found = only(look("hub over MQTT"))
+    assert found.code == "doctor.mqtt_clock"
+    assert word in found.message
+
+
+def test_a_clock_that_is_wrong_for_sure_is_excused_as_the_agent_does(look: Look, paths: AgentPaths) -> None:
+    """The probe gets through to what the hub says; that the clock is wrong is the clock's own finding."""
+    validity = paths.identity / "current" / "validity.json"
+    known = msgspec.json.decode(validity.read_bytes(), type=Validity)
+    later = msgspec.structs.replace(known, not_before_s=int(time.time()) + 86_400)
+    validity.write_bytes(msgspec.json.encode(later))
+    with listening(paths, tls=True, context=DatedServer(paths, 2, 9).context) as port:
+        point_at(paths, "127.0.0.1", port)
+        assert codes(look("hub over MQTT")) == ["mqtt_refused"]
+    assert codes(look("clock")) == ["clock_behind"]
 
 
 def test_a_certificate_that_ended_and_one_that_was_not_renewed(look: Look, paths: AgentPaths) -> None:

@@ -12,12 +12,26 @@ from pathlib import Path
 import pytest
 
 from agent.identity.store import IdentityStore
+from agent.lock import exclusive
 from agent.ota.floor import Floor
+from agent.ota.running_time import RunningTime
 from agent.ota.settings import OtaSettings
 from agent.ota.trusted_time import RELEASED_S, Uptime, least_s, now_s, running_s, system_uptime
-from agent.ota.worker_protocol import Check, Checked, Failed, Hello, decode_reply, encode
+from agent.ota.worker_protocol import (
+    Check,
+    Checked,
+    Failed,
+    Fetch,
+    Fetched,
+    Hello,
+    Progress,
+    Request,
+    decode_reply,
+    encode,
+)
 from agent.paths import AgentPaths
 from shared.errors import SkerryError
+from tests.daemon.device import give_identity
 from tests.ota.hub_sim import DEVICE, HubSim
 from tests.ota.repository import Repository
 from tests.ota.test_update_client import BUNDLE, Fleet
@@ -102,6 +116,38 @@ def test_starting_again_and_again_does_not_stop_the_time(device: Fleet) -> None:
     assert device.refresh().target(BUNDLE) is not None, "a living repository is taken again at once"
 
 
+def test_the_time_that_an_agent_runs_is_noted_without_any_assignment(device: Fleet, tmp_path: Path) -> None:
+    """A device without a clock runs for two days, is assigned nothing, and is switched off and on."""
+    device.up = Uptime(100.0, "first")
+    device.refresh()
+    give_identity(AgentPaths(tmp_path / "state"))
+    running = RunningTime(
+        tmp_path / "tuf", IdentityStore(tmp_path / "state" / "identity"), uptime=lambda: Uptime(2 * DAY_S, "first")
+    )
+    assert running.note()
+    device.up = Uptime(100.0, "second")
+    assert device.refused() == "trust.expired", "an old mirror shows what was new two days ago"
+
+
+def test_running_time_that_is_not_noted_is_forgotten(device: Fleet) -> None:
+    device.up = Uptime(100.0, "first")
+    device.refresh()
+    device.up = Uptime(100.0, "second")
+    assert device.refresh().target(BUNDLE) is not None
+
+
+def test_nothing_is_noted_before_anything_was_verified_or_while_another_writes(device: Fleet, tmp_path: Path) -> None:
+    give_identity(AgentPaths(tmp_path / "state"))
+    store = IdentityStore(tmp_path / "state" / "identity")
+    assert not RunningTime(tmp_path / "nowhere", store).note()
+    (tmp_path / "empty").mkdir()
+    assert not RunningTime(tmp_path / "empty", store).note()
+    assert list((tmp_path / "empty").iterdir()) == []
+    with exclusive(tmp_path / "tuf"):
+        assert not RunningTime(tmp_path / "tuf", store).note()
+    assert RunningTime(tmp_path / "tuf", store).note()
+
+
 def test_a_clock_that_ran_ahead_within_an_expiry_is_forgiven_by_new_metadata(device: Fleet) -> None:
     device.clock.now_s = device.repository.now_s + 0.9 * DAY_S
     device.refresh()
@@ -110,24 +156,92 @@ def test_a_clock_that_ran_ahead_within_an_expiry_is_forgiven_by_new_metadata(dev
     assert device.refresh().target(BUNDLE) is not None
 
 
-def ask_in_1970(paths: AgentPaths, envelope: bytes) -> Checked | Failed:
-    """The real worker's answer on a machine that believes that it is 1970."""
+def faketime(*words: str) -> list[str]:
+    """The beginning of a command that runs by another clock; the test is skipped without the package."""
     if shutil.which("faketime") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("faketime is not installed")
         pytest.skip("faketime is not installed")
-    lines = encode(Hello(state=str(paths.root), settings=OtaSettings(transfer_max_attempts=1)))
-    lines += encode(Check(envelope=envelope, floors={}))
-    command = ["faketime", "1970-01-03 00:00:00", sys.executable, "-m", "agent.ota.worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write(lines)
-        worker.stdin.flush()
-        reply = decode_reply(worker.stdout.readline())
-        worker.stdin.close()
+    return ["faketime", *words]
+
+
+def ask_in_1970(paths: AgentPaths, envelope: bytes) -> Checked | Failed:
+    """The real worker's answer on a machine that believes that it is 1970."""
+    with Asked(paths, faketime("1970-01-03 00:00:00"), {}) as worker:
+        reply = worker.ask(Check(envelope=envelope, floors={}))
     assert isinstance(reply, Checked | Failed)
     return reply
+
+
+class Asked:
+    """The real worker, under a command that runs it."""
+
+    def __init__(self, paths: AgentPaths, under: list[str], environ: dict[str, str]) -> None:
+        command = [*under, sys.executable, "-m", "agent.ota.worker"]
+        environ = {**os.environ, **environ}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
+        self._send(encode(Hello(state=str(paths.root), settings=OtaSettings(transfer_max_attempts=1))))
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def ask(self, request: Request) -> object:
+        """Its reply; progress is passed over."""
+        self._send(encode(request))
+        assert self.process.stdout is not None
+        while isinstance(reply := decode_reply(self.process.stdout.readline()), Progress):
+            pass
+        return reply
+
+
+def test_the_clock_jumps_under_a_worker_at_work(kit: TrustKit, hub: HubSim, tmp_path: Path) -> None:
+    """One real process, whose clock is set back and forth between its requests, as by NTP or a person."""
+    paths, clock = AgentPaths(tmp_path / "state"), tmp_path / "clock"
+    hub.enrol(paths)
+    kit.approve("digits", 1, b"bundle")
+    counters = iter(range(1, 100))
+
+    def jump(days: float) -> None:
+        clock.write_text(f"{days * DAY_S:+.0f}")
+
+    def check(lifetime_s: float = DAY_S) -> str:
+        envelope = kit.assignment(DEVICE, "digits", 1, counter=next(counters), lifetime_s=lifetime_s)
+        reply = worker.ask(Check(envelope=envelope, floors={}))
+        if isinstance(reply, Failed):
+            return reply.error.code
+        assert isinstance(reply, Checked)
+        return reply.refusal.code if reply.refusal is not None else ""
+
+    jump(0)
+    environ = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    under = [*faketime("-f", "+0"), "env", "-u", "FAKETIME"]  # or else the command's own offset would count
+    with Asked(paths, under, environ) as worker:
+        assert check() == ""
+        jump(-20_000)
+        assert check() == "", "1970: the floor is used"
+        assert check(lifetime_s=-60.0) == "assignment.expired", "and does not let pass what has expired"
+        jump(+3_650)
+        assert check() in ("hub.certificate", "trust.expired"), "ten years ahead: nothing is valid"
+        jump(0)
+        assert check() == "", "and nothing of that was kept"
+        assignment = kit.assignment(DEVICE, "digits", 1, counter=next(counters))
+        checked = worker.ask(Check(envelope=assignment, floors={}))
+        assert isinstance(checked, Checked)
+        jump(-1)
+        fetched = worker.ask(Fetch(assignment=checked.assignment, envelope=assignment, recheck=True))
+        assert isinstance(fetched, Fetched), "deadlines go by the running time, not by the clock"
 
 
 def test_a_device_that_wakes_up_in_1970_works(kit: TrustKit, hub: HubSim, tmp_path: Path) -> None:
