@@ -297,23 +297,26 @@ class Actions:
         )
 
     async def _rolling_back(self) -> Outcome:
-        """Return to the best version that works; a few attempts, as this must not fail for a passing reason."""
-        install = self._install
-        wished = bool(install.journal.fallback) or any(record.proven for record in install.slots.records())
+        """Return to the best version that works; a few attempts, as this must not fail for a passing reason.
+
+        The pointer is given up only where there is surely nothing to return to. A disk that fails to read for a moment
+        looks the same at first.
+        """
+        install, failure = self._install, ""
         for attempt in range(1, _ATTEMPTS_TO_RETURN + 1):
             try:
-                slot = await restore(install, *suspects(install.journal))
-                break
+                if await restore(install, *suspects(install.journal), quiet=attempt > 1) is not None:
+                    return Outcome(Event.SUCCEEDED)
+                if not install.journal.fallback and not await in_thread(install.slots.may_be_proven):
+                    self._context.host.unload(install.model)
+                    await in_thread(install.slots.deactivate)
+                    return Outcome(Event.SUCCEEDED)
+                failure = "No version to return to works."
             except (SkerryError, OSError) as error:
-                if attempt == _ATTEMPTS_TO_RETURN:
-                    return Outcome(Event.FAILED, reason=f"{install.journal.reason} The way back failed too: {error}")
+                failure = f"The way back failed too: {error}"
+            if attempt < _ATTEMPTS_TO_RETURN:
                 await asyncio.sleep(delay_s(Backoff(base_s=0.2, cap_s=5.0), attempt, self._context.random()))
-        if slot is None and wished:
-            return Outcome(Event.FAILED, reason=f"{install.journal.reason} No version to return to works.")
-        if slot is None:
-            self._context.host.unload(install.model)
-            await in_thread(install.slots.deactivate)
-        return Outcome(Event.SUCCEEDED)
+        return Outcome(Event.FAILED, reason=f"{install.journal.reason} {failure}")
 
     def _remove_download(self) -> None:
         if self._install.paths.download.is_dir():

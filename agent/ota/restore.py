@@ -69,14 +69,18 @@ def _load(host: Host, model: str, directory: Path) -> Any:
         raise InternalError("slot.load_failed", f"{directory.name} cannot be loaded: {error}"[:300]) from error
 
 
-async def restore(install: Installation, avoid: str = "", last: str = "") -> str | None:
-    """Serve the best candidate and point at it; None when there is none that works. Error `storage.write`."""
+async def restore(install: Installation, avoid: str = "", last: str = "", *, quiet: bool = False) -> str | None:
+    """Serve the best candidate and point at it; None when there is none that works. Error `storage.write`.
+
+    `quiet`: the hub was told of the candidates that do not work.
+    """
     for slot in candidates(install, avoid, last):
         try:
             await serve(install, slot)
         except SkerryError as error:
             _LOG.error("%s: slot %s cannot serve: %s", install.model, slot, error)
-            install.tell(error.code, f"Slot {slot} cannot serve: {error.message}")
+            if not quiet:
+                install.tell(error.code, f"Slot {slot} cannot serve: {error.message}")
             continue
         await in_thread(install.slots.activate, slot)
         return slot

@@ -109,6 +109,19 @@ class Slots:
                     continue  # A slot that cannot be read is not one; whoever needs this very slot asks `verify`.
         return sorted(found, key=lambda record: record.counter, reverse=True)
 
+    def may_be_proven(self) -> bool:
+        """Whether some slot is proven, or one's record cannot be read now, so that nobody can say that none is."""
+        for path in self._entries():
+            if path.suffix == ".json" and _SLOT.match(path.stem):
+                try:
+                    if self.record(path.stem).proven:
+                        return True
+                except Untrusted:
+                    return True
+                except NotFound:
+                    continue
+        return False
+
     def verify(self, slot: str) -> SlotRecord:
         """The record of a slot after every file was read and its digest compared; `slot.missing`, `slot.damaged`."""
         record = self.record(slot)

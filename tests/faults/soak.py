@@ -96,7 +96,9 @@ def _stripe(folder: Path, runs: int, number: int, jobs: int) -> FaultTally:
         every = min(runs, _EVERY_CALL)
         for run in range(number, runs, jobs):
             wish = FaultRun(0, run + 1, ERRORS[run % len(ERRORS)]) if run < every else FaultRun(run - every)
+            failed = len(tally.failures)
             bench.run(wish, tally)
+            print("".join(f"{failure}\n" for failure in tally.failures[failed:]), end="", flush=True)
             if tally.runs % _OFTEN == 0:
                 print(f"fiu, part {number} of {jobs}: {tally}", flush=True)
     return tally

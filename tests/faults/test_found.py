@@ -67,6 +67,45 @@ async def test_a_version_that_could_not_be_read_for_a_moment_serves_again(
         await device.until_state("rolled_back")
 
 
+@pytest.mark.parametrize("what", ["the record", "a file"])
+async def test_a_disk_that_cannot_be_read_never_costs_the_pointer(
+    device: Device, release: Release, assign: Assign, what: str
+) -> None:
+    """Random read errors hit record and file of the only version within one start; it looked like none to return to."""
+    await install(device, release, assign, 1)
+    slot = device.paths.model("digits").slots / device.active()
+    files = [next(slot.glob("*.tflite")), *([slot.with_name(f"{slot.name}.json")] if what == "the record" else [])]
+    kept = [file.read_bytes() for file in files]
+    for file in files:
+        file.write_bytes(b"what a failing disk reads")
+    async with device.run():
+        await device.until_state("inconsistent")
+    assert device.active() == slot.name
+    for file, content in zip(files, kept, strict=True):
+        file.write_bytes(content)
+    async with device.run():
+        assert device.serves() == 1
+
+
+async def test_a_disk_that_reads_again_after_a_moment_needs_no_restart(
+    device: Device, release: Release, assign: Assign
+) -> None:
+    await install(device, release, assign, 1)
+    file = next((device.paths.model("digits").slots / device.active()).glob("*.tflite"))
+    content = file.read_bytes()
+    file.write_bytes(b"what a failing disk reads")
+
+    def mended() -> bool:
+        if device.events().count("slot.damaged") == 2:  # at the start, and at the first attempt to return
+            file.write_bytes(content)
+        return device.serves() == 1
+
+    async with device.run():
+        assert device.serves() == 0
+        await device.until(mended)
+        await device.until_state("rolled_back")
+
+
 def test_an_enrolment_that_is_cut_at_its_end_goes_on_with_the_same_key(identity_hub: TinyHub, tmp_path: Path) -> None:
     paths = AgentPaths(tmp_path / "state")
     store = IdentityStore(paths.identity)
