@@ -18,9 +18,12 @@ from hub.rollouts.planning import plan_of
 from hub.rollouts.state import (
     Action,
     Assign,
+    ChangeKind,
+    GroupStatus,
     Retry,
     RollBack,
     Rollout,
+    Status,
     Switch,
     Tick,
     Withdraw,
@@ -29,7 +32,19 @@ from hub.rollouts.state import (
 from hub.rollouts.tick import BATCH, tick
 from hub.rollouts.timing import START_GRACE_S, backoff_s, observe_s
 
-__all__ = ["CREATED_S", "Device", "Fleet", "definition", "plan", "share"]
+__all__ = [
+    "CREATED_S",
+    "Device",
+    "Fleet",
+    "definition",
+    "group",
+    "kinds",
+    "plan",
+    "reason_of",
+    "share",
+    "status",
+    "waits_for",
+]
 
 CREATED_S = 1_800_000_000
 UNDER_WAY = (DeviceState.ASSIGNED, DeviceState.DOWNLOADING, DeviceState.STAGED, DeviceState.INSTALLING)
@@ -211,3 +226,31 @@ class Fleet:
     def restart(self) -> None:
         """The hub ends and starts: only what was stored is left."""
         self.rollout = msgspec.json.decode(msgspec.json.encode(self.rollout), type=Rollout)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+def kinds(*ticks: Tick) -> list[ChangeKind]:
+    """What happened in these ticks."""
+    return [change.kind for outcome in ticks for change in outcome.changes]
+
+
+def reason_of(fleet: Fleet) -> str:
+    """The code of why the rollout has its status."""
+    reason = fleet.rollout.progress.reason
+    return reason.code if reason else ""
+
+
+def waits_for(fleet: Fleet, group_no: int = 0) -> str:
+    """The code of what a group waits for."""
+    reason = fleet.rollout.progress.groups[group_no].waits_for
+    return reason.code if reason else ""
+
+
+def status(fleet: Fleet) -> Status:
+    """Where the rollout stands."""
+    return fleet.rollout.progress.status
+
+
+def group(fleet: Fleet, group_no: int) -> GroupStatus:
+    """Where a group stands."""
+    return fleet.rollout.progress.groups[group_no].status
