@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from hub.access.tokens import ApiTokens
 from hub.audit.log import AuditLog
@@ -44,6 +45,11 @@ from hub.registry.collection import GarbageCollector
 from hub.registry.models import ModelService
 from hub.registry.releases import ReleaseGuard
 from hub.registry.versions import VersionService
+from hub.rollouts.engine import RolloutEngine
+from hub.rollouts.evidence import EvidenceCollector, standard_sources
+from hub.rollouts.membership import Memberships
+from hub.rollouts.service import RolloutService
+from hub.rollouts.views import RolloutViews
 from hub.settings import HubSettings
 from hub.status import FleetStatus
 from hub.store.connections import ConnectionStore
@@ -93,6 +99,9 @@ class Hub:
     # what devices should have
     assignments: AssignmentService
     deployments: DeploymentService
+    rollout_engine: RolloutEngine
+    rollouts: RolloutService
+    rollout_views: RolloutViews
     desired: DesiredStates
     publications: Publications
     status: FleetStatus
@@ -106,13 +115,27 @@ class Hub:
         self.db.close()
 
 
+class _Registry(TypedDict):
+    models: ModelService
+    versions: VersionService
+    aliases: AliasService
+    datasets: DatasetService
+    gates: GateService
+    garbage: GarbageCollector
+
+
+class _Rollouts(TypedDict):
+    rollout_engine: RolloutEngine
+    rollouts: RolloutService
+    rollout_views: RolloutViews
+
+
 def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     """The hub of a data folder that `hub.provision.provision` has prepared; `storage.missing` if it has not."""
     clock = clock or SystemClock()
     pki, db = Pki.load(settings), Database(settings.database)
-    audit, hooks = AuditLog(db, clock), DeviceHooks()
-    certificates = DeviceCertificates(db, clock, audit, settings, pki)
-    blobs, keys = FileBlobs(settings.blobs_path), OnlineKeys(settings.keys_path)
+    audit, hooks, blobs = AuditLog(db, clock), DeviceHooks(), FileBlobs(settings.blobs_path)
+    certificates, keys = DeviceCertificates(db, clock, audit, settings, pki), OnlineKeys(settings.keys_path)
     deltas = DeltaService(db, clock, blobs, _delta_maker(settings))
     delta_loop = DeltaLoop(deltas)
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
@@ -123,9 +146,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     device_auth, ingest = DeviceAuthenticator(db, clock), IngestService(db, clock)
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
-    _listen(hooks, publications, assignments, messaging)
-    publications.on_wake(delta_loop.wake)
-    deltas.on_wanted(delta_loop.wake)
+    rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications)
+    _listen(hooks, publications, assignments, messaging, deltas, delta_loop)
     return Hub(
         settings=settings,
         clock=clock,
@@ -140,26 +162,34 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, trust.root),
         filters=filters,
         fleet=Fleet(db, clock, audit, hooks, filters),
-        groups=GroupService(db, clock, audit, filters),
+        groups=GroupService(db, clock, audit, filters, rollouts["rollouts"].users_of_group),
         blobs=blobs,
         online_keys=keys,
         trust=trust,
-        models=ModelService(db, clock, audit),
-        versions=VersionService(db, clock, audit, blobs),
-        aliases=AliasService(db, clock, audit),
-        datasets=DatasetService(db, clock, audit, blobs),
-        gates=GateService(db, clock, audit, blobs, _gate_runner(settings), settings.gates.default_min_accuracy),
-        garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
+        **_registry(settings, db, clock, audit, blobs),
         deltas=deltas,
         delta_loop=delta_loop,
         assignments=assignments,
         deployments=DeploymentService(db, clock, audit, trust, assignments, profiles, filters, publications.wake),
+        **rollouts,
         desired=desired,
         publications=publications,
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
         messaging=messaging,
+    )
+
+
+def _registry(settings: HubSettings, db: Database, clock: Clock, audit: AuditLog, blobs: FileBlobs) -> _Registry:
+    least = settings.gates.default_min_accuracy
+    return _Registry(
+        models=ModelService(db, clock, audit),
+        versions=VersionService(db, clock, audit, blobs),
+        aliases=AliasService(db, clock, audit),
+        datasets=DatasetService(db, clock, audit, blobs),
+        gates=GateService(db, clock, audit, blobs, _gate_runner(settings), least),
+        garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
     )
 
 
@@ -178,14 +208,40 @@ def _trust(
     )
 
 
+def _rollouts(
+    db: Database,
+    clock: Clock,
+    audit: AuditLog,
+    trust: TrustRepository,
+    assignments: AssignmentService,
+    profiles: Compatibility,
+    filters: DeviceFilters,
+    publications: Publications,
+) -> _Rollouts:
+    """The engine, with those who measure what gates demand, and what people ask of it."""
+    sources, memberships = standard_sources(), Memberships(filters, profiles)
+    evidence = EvidenceCollector(sources)
+    engine = RolloutEngine(db, clock, audit, assignments, memberships, evidence, publications.wake)
+    measured = frozenset(sources)
+    service = RolloutService(db, clock, audit, trust, assignments, profiles, memberships, engine, measured)
+    return _Rollouts(rollout_engine=engine, rollouts=service, rollout_views=RolloutViews(db, clock, engine))
+
+
 def _listen(
-    hooks: DeviceHooks, publications: Publications, assignments: AssignmentService, messaging: MessagingRuntime
+    hooks: DeviceHooks,
+    publications: Publications,
+    assignments: AssignmentService,
+    messaging: MessagingRuntime,
+    deltas: DeltaService,
+    delta_loop: DeltaLoop,
 ) -> None:
     """Who hears of what, in this order."""
     hooks.on_enrolled(assignments.start_anew)
     hooks.on_enrolled(lambda _device_id: messaging.wake())
     hooks.on_cut_off(messaging.cut_off)
     publications.on_wake(messaging.wake)
+    publications.on_wake(delta_loop.wake)
+    deltas.on_wanted(delta_loop.wake)
 
 
 def _broker(settings: HubSettings, pki: Pki) -> MessagingSettings:

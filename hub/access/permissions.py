@@ -31,6 +31,8 @@ class Permission(StrEnum):
     MODELS_UPDATE = "models.update"
     RELEASES_SIGN = "releases.sign"
     RELEASES_STAGE = "releases.stage"
+    ROLLOUTS_MANAGE = "rollouts.manage"
+    ROLLOUTS_READ = "rollouts.read"
     STATUS_READ = "status.read"
     TOKENS_MANAGE = "tokens.manage"
     TRUST_ADMIN = "trust.admin"
@@ -55,6 +57,7 @@ _READ = frozenset(
         Permission.DEPLOYMENTS_READ,
         Permission.DEVICES_READ,
         Permission.MODELS_READ,
+        Permission.ROLLOUTS_READ,
         Permission.STATUS_READ,
         Permission.TRUST_READ,
     }
@@ -78,6 +81,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         Permission.DEVICES_REVOKE,
         Permission.DEVICES_TAG,
         Permission.GROUPS_MANAGE,
+        Permission.ROLLOUTS_MANAGE,
         Permission.VERSIONS_PROMOTE,
     },
     Role.REVIEWER: _READ
@@ -96,6 +100,7 @@ SCOPED: frozenset[Permission] = _READ | {
     Permission.MODELS_UPDATE,
     Permission.RELEASES_SIGN,
     Permission.RELEASES_STAGE,
+    Permission.ROLLOUTS_MANAGE,
     Permission.VERSIONS_GATE,
     Permission.VERSIONS_PROMOTE,
     Permission.VERSIONS_REGISTER,

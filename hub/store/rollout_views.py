@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, union
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
 
 from hub.store.page import PageRequest, after
 from hub.store.schema import (
@@ -155,12 +155,18 @@ def page_devices(
     return [DeviceRow(**row._mapping) for row in connection.execute(query)]
 
 
+def _rollouts_of(device_id: str) -> Select[tuple[int]]:
+    """By the key, rollout by rollout: there are few rollouts, and many devices."""
+    member = exists().where(_ROW.rollout_no == rollouts.c.rollout_no, _ROW.device_id == device_id)
+    return select(rollouts.c.rollout_no).where(member)
+
+
 def standing(connection: Connection, device_id: str) -> list[Standing]:
     """What a device serves and should have, by model."""
     names = union(
         select(device_models.c.model.label("model")).where(device_models.c.device_id == device_id),
         select(assignments.c.model).where(assignments.c.device_id == device_id),
-        select(_ROW.model).where(_ROW.device_id == device_id, _ROW.current == 1),
+        select(rollouts.c.model).where(rollouts.c.rollout_no.in_(_rollouts_of(device_id))),
     ).subquery()
     own = and_(device_models.c.device_id == device_id, device_models.c.model == names.c.model)
     given = and_(assignments.c.device_id == device_id, assignments.c.model == names.c.model)
