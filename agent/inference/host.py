@@ -26,6 +26,10 @@ INLINE_NS = 1_000_000
 """Requests expected to take longer leave the event loop's thread."""
 
 
+Tap = Callable[[ModelHandle, Array, Array], None]
+"""The version that answered, the input and the answer."""
+
+
 def _nobody() -> None:
     """Nobody wants to know."""
 
@@ -112,6 +116,7 @@ class ModelHost:
         """Who counts what versions see; set before the first `load`."""
         self._inline_ns = inline_ns
         self._entries: dict[str, _Entry] = {}
+        self._taps: dict[str, Tap] = {}
         self._given_up: list[ModelHandle] = []
         self._lock = threading.Lock()
 
@@ -216,9 +221,20 @@ class ModelHost:
         while True:
             handle = self._entry(model).handle
             try:
-                return handle.predict(x), handle
+                y = handle.predict(x)
             except Retired:
                 continue
+            tap = self._taps.get(model)
+            if tap is not None:
+                tap(handle, x, y)
+            return y, handle
+
+    def tap(self, model: str, tap: Tap | None) -> None:
+        """Tell `tap` of every prediction that a model has made; it must neither wait nor raise. None: nobody."""
+        if tap is None:
+            self._taps.pop(model, None)
+        else:
+            self._taps[model] = tap
 
     async def answer_async(self, model: str, x: Array) -> tuple[Array, ModelHandle]:
         """`answer` without blocking the event loop for long; error also `model.busy` (retriable)."""

@@ -68,6 +68,8 @@ class HealthSource:
             key = (crash.model, crash.version)
             found[key] = msgspec.structs.replace(found.get(key, _nothing(key)), crashes=crash.count)
         for key, shadow in self._shadows():
+            if key in found and found[key].shadow is not None:  # one candidate after the other in one interval
+                yield found.pop(key)
             found[key] = msgspec.structs.replace(found.get(key, _nothing(key)), shadow=shadow)
         yield from found.values()
 

@@ -21,7 +21,7 @@ import numpy as np
 from agent.inference.host import ModelHost
 from agent.ota.installer import Installer, InstallStatus
 from agent.ota.journal import Journal
-from agent.ota.ports import Message
+from agent.ota.ports import Message, Shadow
 from agent.ota.probe import ProbeResult
 from agent.ota.settings import OtaSettings
 from agent.ota.worker import Worker
@@ -95,6 +95,7 @@ class Device:
     in_process: bool = True
     more: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=SystemClock)
+    shadow: Callable[[ModelHost], Shadow] | None = None
     messages: list[Message] = field(default_factory=list)
     journals: list[Journal] = field(default_factory=list)
     cut: Callable[[Journal], bool] = lambda journal: False
@@ -128,6 +129,8 @@ class Device:
         if self.in_process:
             seams["open_worker"] = lambda: InProcessWorker(self.paths, self.settings)
             seams["probe"] = AcceptingProbe()
+        if self.shadow is not None:
+            seams["shadow"] = self.shadow(self.host)
         self.installer = Installer(
             self.paths,
             self.profile,
