@@ -35,8 +35,9 @@ from agent.output import Output
 from agent.paths import AgentPaths
 from agent.service.notify import Notifier
 from agent.settings import ENVIRONMENT_PREFIX, AgentSettings
-from agent.stuck import StuckGuard
+from agent.shadow.shadows import Shadows
 from agent.status import AgentStatus, HubStatus, all_history, models_of
+from agent.stuck import StuckGuard
 from agent.supervision import Supervisor
 from agent.telemetry.health import HealthSource
 from agent.telemetry.process import rss_bytes
@@ -132,7 +133,10 @@ class Daemon:
             limit_bytes=settings.outbox_bytes or profile.outbox_bytes,
             clock=clock,
         )
-        self._health = HealthSource(self._outbox.post, self._host.answered, crashes=self._marker.take)
+        self._shadows = Shadows(self._host, profile, settings.ota, random=random)
+        self._health = HealthSource(
+            self._outbox.post, self._host.answered, crashes=self._marker.take, shadows=self._shadows.take
+        )
         self._host.replaced = self._health.tell
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
@@ -144,6 +148,7 @@ class Daemon:
             settings.ota,
             random=random,
             keep=self._outbox.put,
+            shadow=self._shadows,
         )
         self._supervisor = Supervisor(self._outbox.post, clock, random)
         self._serving = asyncio.Event()
