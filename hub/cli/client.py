@@ -32,6 +32,7 @@ Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 256 * 1024
 _MAX_ANSWER_BYTES = 32 * MIB
 _TIMEOUT_S = 60.0
+_NOT_MODIFIED = 304
 
 
 def _no_progress(_done: int, _total: int) -> None:
@@ -90,6 +91,20 @@ class HubClient:
     def post(self, path: str, body: Any = None, *, timeout_s: float = _TIMEOUT_S, **query: Any) -> Any:
         """The answer to POST with a JSON body."""
         return self._json("POST", path, body=body, query=query, timeout_s=timeout_s)
+
+    def post_text(self, path: str, text: str, **query: Any) -> Any:
+        """The answer to POST with a document (YAML or JSON) as it is."""
+        kind = "application/json" if text.lstrip().startswith("{") else "application/yaml"
+        with self._stream("POST", path, query, content=text.encode(), headers={"Content-Type": kind}) as response:
+            return parse_json(_read(response, _MAX_ANSWER_BYTES), path)
+
+    def get_changed(self, path: str, tag: str | None) -> tuple[Any, str | None]:
+        """The answer to GET with its tag; None when nothing has changed since the answer with `tag`."""
+        headers = {} if tag is None else {"If-None-Match": tag}
+        with self._stream("GET", path, {}, headers=headers) as response:
+            if response.status_code == _NOT_MODIFIED:
+                return None, tag
+            return parse_json(_read(response, _MAX_ANSWER_BYTES), path), response.headers.get("ETag")
 
     def put(self, path: str, body: Any = None, **query: Any) -> Any:
         """The answer to PUT with a JSON body."""
@@ -190,7 +205,7 @@ class HubClient:
         timeout = httpx.Timeout(timeout_s, connect=10.0)
         try:
             with self._http.stream(method, path, params=given, timeout=timeout, **options) as response:
-                if response.status_code >= 300:
+                if response.status_code >= 300 and response.status_code != _NOT_MODIFIED:
                     raise error_of(response.status_code, _read(response, _MAX_ANSWER_BYTES), self.url)
                 yield response
         except httpx.TimeoutException as error:

@@ -16,7 +16,7 @@ from hub.cli.text import ago, duration, parse_duration, percent, size, when
 from shared.errors import Conflict, InvalidInput, NotFound, Unavailable
 from shared.ids import parse_alias, parse_model_name, parse_version
 
-__all__ = ["add_deploy", "app"]
+__all__ = ["add_deploy", "app", "version_number"]
 
 app = new_group("deployments", "Deployments: list, show, wait, cancel.")
 
@@ -59,7 +59,7 @@ def add_deploy(root: typer.Typer) -> None:
         deadline_s = parse_duration(timeout)
         wish = {
             "model": parse_model_name(model),
-            "version": _number(session, model, version),
+            "version": version_number(session, model, version),
             "filter": filter or "all",
             "note": note,
             "dry_run": dry_run,
@@ -160,7 +160,7 @@ def _path(deployment: str) -> str:
     return f"/v1/deployments/{deployment}"
 
 
-def _number(session: Session, model: str, version: str) -> int:
+def version_number(session: Session, model: str, version: str) -> int:
     """The version's number; an alias is looked up first."""
     if version.isdigit():
         return parse_version(version)

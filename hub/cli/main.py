@@ -22,6 +22,8 @@ from hub.cli import (
     profiles,
     registering,
     revoke,
+    rollout,
+    rollout_control,
     sign,
     status,
     tokens,
@@ -31,9 +33,9 @@ from hub.cli import (
 
 __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
-GROUPS = (devices, groups, models, versions, keys, trust, deploy, tokens, audit, profiles, config_commands)
+GROUPS = (devices, groups, models, versions, keys, trust, deploy, rollout, tokens, audit, profiles, config_commands)
 """Modules with a group of commands of their own (`app`)."""
-EXTENSIONS = (ceremony, enrolment, hardware, key_use, model_create, registering, revoke, sign)
+EXTENSIONS = (ceremony, enrolment, hardware, key_use, model_create, registering, revoke, rollout_control, sign)
 """Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(
