@@ -16,14 +16,13 @@ from typing import Any
 
 import msgspec
 
-from agent.identity.store import IdentityStore
 from agent.link.connection import Connection, Connector
-from agent.link.desired import DesiredStore
 from agent.link.exchange import Request
 from agent.link.fallback import Fallback
+from agent.link.ports import Documents, Identities, Messages
 from agent.link.window import SendWindow
 from agent.ota.backoff import Backoff, delay_s
-from agent.outbox.outbox import Message, Outbox
+from agent.outbox.outbox import Message
 from agent.settings import LinkSettings
 from shared import limits
 from shared.clock import Clock
@@ -56,9 +55,9 @@ class Link:
     def __init__(
         self,
         *,
-        store: IdentityStore,
-        outbox: Outbox,
-        desired: DesiredStore,
+        store: Identities,
+        outbox: Messages,
+        desired: Documents,
         connector: Connector,
         fallback: Fallback,
         on_desired: OnDesired,
@@ -131,6 +130,7 @@ class Link:
             await _wait(self._renewed, delay_s(self._retry, attempt, self._random()))
 
     async def _connect_and_serve(self) -> None:
+        self._renewed.clear()  # whoever asks from here on wants yet another connection
         identity = await asyncio.to_thread(self._store.load)
         connection = await self._connector.connect(identity, self._store.credentials(), self._receive)
         self._status = LinkStatus(connected=True, since_s=self._clock.now(), https_ok_s=self._status.https_ok_s)
