@@ -92,6 +92,7 @@ class Outbox:
     async def start(self) -> None:
         """Open the file; `StorageFailure` when the disk does not let us, and then it may be tried again."""
         opening: Future[None] = Future()
+        opening.set_running_or_notify_cancel()  # who stops waiting does not stop the thread, which `close` ends
         self._thread = threading.Thread(target=self._run, args=(opening,), name="outbox", daemon=True)
         self._thread.start()
         try:

@@ -7,20 +7,40 @@ A damaged file is not repaired but moved aside by the caller, because half a que
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlite_utils
 
 from agent.outbox.dropping import DROP_ORDER, TOMBSTONE, Tombstone, merge
 from agent.outbox.rows import Item, Row, State
 from shared import limits
 from shared.errors import StorageFailure, TooLarge
 from shared.wire.up import Dropped, encode_body
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+
+def _without_pandas(name: str) -> Any:
+    """Import a module that takes pandas along where it is installed: 40 MB for something that is not used here."""
+    known = "pandas" in sys.modules
+    if not known:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module(name)
+    finally:
+        if not known:
+            del sys.modules["pandas"]
+
+
+if not TYPE_CHECKING:
+    sqlite_utils = _without_pandas("sqlite_utils")
 
 __all__ = ["MIN_LIMIT_BYTES", "ROW_BYTES", "OutboxStore"]
 

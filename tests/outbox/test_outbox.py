@@ -236,3 +236,26 @@ def test_what_was_answered_is_there_after_kill_9(tmp_path: Path) -> None:
             assert len(seqs) >= answered
 
         with_outbox(path, check, limit_bytes=1 << 22)
+
+
+def test_an_end_while_the_outbox_opens_still_writes_what_waits(tmp_path: Path) -> None:
+    async def run() -> None:
+        outbox = Outbox(tmp_path / "outbox.db", device_id="dev1", limit_bytes=1 << 20, clock=SystemClock())
+        outbox.post(event(1))
+        starting = asyncio.create_task(outbox.start())
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert await asyncio.wait_for(outbox.put(event(2)), 20) == 2
+        await outbox.close()
+
+    async def read(outbox: Outbox) -> None:
+        assert [message.seq for message in await everything(outbox)] == [1, 2]
+
+    asyncio.run(run())
+    with_outbox(tmp_path / "outbox.db", read)
+
+
+def test_the_outbox_takes_no_pandas_along(tmp_path: Path) -> None:
+    code = "import sys, agent.outbox.store; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
