@@ -53,8 +53,12 @@ class LocalAgent:
         """JSON of a POST with a JSON body."""
         return self._ask("POST", path, msgspec.json.encode(body))
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Any:
-        headers = {"content-type": "application/json"} if body is not None else {}
+    def send(self, path: str, data: bytes) -> Any:
+        """JSON of a POST with a MessagePack body."""
+        return self._ask("POST", path, data, "application/msgpack")
+
+    def _ask(self, method: str, path: str, body: bytes | None, kind: str = "application/json") -> Any:
+        headers = {"content-type": kind} if body is not None else {}
         try:
             self._connection.request(method, path, body=body, headers=headers)
             answer = self._connection.getresponse()
@@ -92,4 +96,5 @@ def _refusal(status: int, value: Any) -> SkerryError:
     if isinstance(said, dict):
         code, message, hint = (str(said.get(name, "")) for name in ("code", "message", "hint"))
         return family(code or "agent.refused", message, hint=hint, retriable=bool(said.get("retriable")))
-    return family("agent.refused", str(said or f"The agent answered with status {status}."))
+    named = value.get("code") if isinstance(value, dict) else None
+    return family(str(named or "agent.refused"), str(said or f"The agent answered with status {status}."))

@@ -31,6 +31,7 @@ from shared.wire.window import Window
 __all__ = ["DriftKeeper"]
 
 _LOG = logging.getLogger(__name__)
+_CLOSE_S = 5.0
 Put = Callable[[msgspec.Struct], Awaitable[object]]
 
 
@@ -273,9 +274,13 @@ class DriftKeeper:
                 _LOG.error("metrics were lost: %s", error)
 
     async def close(self) -> None:
-        """Keep what was counted; call it when nothing predicts any more."""
+        """Keep what was counted; call it when nothing predicts any more, and before the outbox is closed."""
         self._loop = None
-        await self._tell_metrics()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._tell_metrics()
+        except TimeoutError:
+            _LOG.error("metrics were lost: the outbox does not take them")
         for model, book in self._books.items():
             async with book.lock:
                 try:

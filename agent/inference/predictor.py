@@ -1,12 +1,14 @@
 """Predictions inside an application's own process, from the version that the agent on this machine has made active.
 
 The bundle is loaded here, so a prediction costs no request; a new active version is noticed within a second and
-swapped in. The agent's own counters do not see these predictions.
+swapped in. The agent's own figures of requests do not see these predictions, but drift does: what is counted here is
+handed to the agent every minute and at the end.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +16,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from agent.drift.feedback import Label
+from agent.drift.handover import Handover
 from agent.inference.host import ModelHost
 from agent.inference.local_api.tensors import from_json
 from agent.inference.statistics import Statistics
@@ -35,19 +39,47 @@ class Predictor:
     """
 
     def __init__(self, state: str | Path, model: str, *, threads: int = 1) -> None:
-        self._slots = Slots(AgentPaths(Path(state)).model(model))
+        paths = AgentPaths(Path(state))
+        self._slots = Slots(paths.model(model))
         self._model = model
         self._host = ModelHost(threads)
+        self._handover = self._host.watcher = Handover(paths.socket)
         self._looked_s = time.monotonic()
         self._slot = self._follow(None)
 
-    def predict(self, x: npt.ArrayLike) -> Array:
-        """[n, *input.shape] to [n, *output.shape] float32; lists are converted where that is exact, arrays are not."""
+    def predict(self, x: npt.ArrayLike, *, request_id: str = "") -> Array:
+        """[n, *input.shape] to [n, *output.shape] float32; lists are converted where that is exact, arrays are not.
+
+        With an id, the truth about these predictions can be told later (`feedback`).
+        """
         now = time.monotonic()
         if now - self._looked_s > _LOOK_S:
             self._looked_s = now
             self.refresh()
-        return self._host.predict(self._model, x if isinstance(x, np.ndarray) else self._converted(x))
+            self._handover.send_if_due(now)
+        given = x if isinstance(x, np.ndarray) else self._converted(x)
+        y, handle = self._host.answer(self._model, given)
+        if request_id and handle.monitor is not None:
+            handle.monitor.remember(request_id, given, y)
+        return y
+
+    def feedback(
+        self, request_id: str, *, labels: Sequence[Label] | None = None, correct: Sequence[bool] | None = None
+    ) -> list[bool]:
+        """The truth about each row of a request, as classes (number, label, None) or as right and wrong; which rows
+        were right. Errors `feedback.unknown_request`, `feedback.repeated`, `feedback.label`, `feedback.rows`."""
+        monitor = self._host.current(self._model).monitor
+        if monitor is None:
+            raise NotFound("feedback.unknown_request", "No request is remembered here.")
+        return monitor.feedback(request_id, labels=labels, correct=correct)
+
+    def count(self, name: str, value: float = 1.0, *, arm: str = "") -> None:
+        """Add to a named counter of this model, through the agent; errors `agent.not_running`, `metrics.*`."""
+        self._handover.push(self._model, name, "counter", value, arm)
+
+    def gauge(self, name: str, value: float, *, arm: str = "") -> None:
+        """A value of a named gauge of this model, through the agent; errors `agent.not_running`, `metrics.*`."""
+        self._handover.push(self._model, name, "gauge", value, arm)
 
     def refresh(self) -> None:
         """Follow the agent to its active version now; keeps the present one if there is none to go to."""
@@ -68,7 +100,8 @@ class Predictor:
         return self._host.served(self._model)
 
     def close(self) -> None:
-        """Free the memory."""
+        """Hand over what was counted and free the memory."""
+        self._handover.send()
         self._host.close()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.outbox.outbox import Outbox
 from agent.telemetry.process import CpuMeter, disk_bytes, rss_bytes
+from agent.telemetry.system import SystemSource
 from shared import __version__
 from shared.clock import Clock
 from shared.wire.up import Heartbeat, ModelStatus
@@ -44,6 +45,7 @@ class HeartbeatSource:
         self._health = health
         self._began_s = clock.monotonic()
         self._cpu = CpuMeter(clock)
+        self._system = SystemSource(state)
 
     def take(self) -> Heartbeat:
         """A heartbeat of this moment."""
@@ -57,10 +59,12 @@ class HeartbeatSource:
             outbox_count=outbox.pending_count,
             outbox_dropped=outbox.dropped_count + self._outbox.lost_count,
             models=self._models(),
+            system=self._system.take(),
         )
 
     async def run(self) -> None:
         """Beat until cancelled; the first beat comes at once."""
+        await asyncio.to_thread(self._system.count_start)
         while True:
             self._outbox.post(self.take())
             await asyncio.to_thread(self._health)

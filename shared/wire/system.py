@@ -19,9 +19,8 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """cpu_percent: of the whole machine, since the last heartbeat. temperature_c: of the hottest sensor. uptime_s: of
-    the machine. restarts: how often this agent has started before. clock_synchronised: what the kernel says.
-    clock_skew_s: the device's clock minus the hub's when they last spoke over HTTPS; the hub has its own opinion from
-    `created_s`. battery_percent, on_battery: where there is one. reconnects: connections to the broker since the start.
+    the machine. restarts: how often this agent has started before. clock_synchronised: what the system says; how far off
+    the clock is, the hub sees from `created_s`. battery_percent, on_battery: where there is one.
     """
 
     cpu_percent: Percent | None = None
@@ -32,7 +31,5 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: Count | None = None
     restarts: Count | None = None
     clock_synchronised: bool | None = None
-    clock_skew_s: Annotated[float, Meta(ge=-1e12, le=1e12)] | None = None
     battery_percent: Percent | None = None
     on_battery: bool | None = None
-    reconnects: Count | None = None

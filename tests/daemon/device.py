@@ -48,11 +48,11 @@ def give_identity(paths: AgentPaths, device_id: str = "dev1", mqtt_port: int = 1
     IdentityStore(paths.identity).install(identity, key, certificate, hub_ca.pem.encode(), valid)
 
 
-def install_digits(paths: AgentPaths, version: int = 1) -> None:
-    """A committed version of the digits model, as the installer leaves it."""
+def install_digits(paths: AgentPaths, version: int = 1, **more: Any) -> None:
+    """A committed version of the digits model, as the installer leaves it; `more` goes to `build_bundle`."""
     bundle = paths.root / f"digits-{version}.bundle"
     paths.root.mkdir(parents=True, exist_ok=True)
-    built = digits_bundle(bundle, version)
+    built = digits_bundle(bundle, version, **more)
     slots, slot = Slots(paths.model("digits")), slot_name(version, built.sha256)
     folder = slots.unfinished(slot)
     unpack_bundle(bundle, folder, expected_sha256=built.sha256, expected_bytes=built.bytes)

@@ -11,7 +11,7 @@ import agent
 from agent.ota.slots import slot_name
 from agent.paths import AgentPaths
 from shared import durable
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, NotFound, Unavailable
 from tests.models import load_digits, unpacked_digits
 
 
@@ -67,3 +67,19 @@ def test_a_broken_successor_does_not_end_the_present_version(tmp_path: Path) -> 
 def test_nothing_else_hides_in_the_package() -> None:
     with pytest.raises(AttributeError):
         agent.Other  # noqa: B018
+
+
+def test_truths_and_metrics_go_the_same_way_as_on_the_local_api(tmp_path: Path) -> None:
+    activate(tmp_path, 1)
+    data = load_digits()
+    with agent.Predictor(tmp_path, "digits") as predictor:
+        y = predictor.predict(data.test_x[:2], request_id="frame-1")
+        assert predictor.feedback("frame-1", labels=y.argmax(1).tolist()) == [True, True]
+        with pytest.raises(NotFound) as unknown:
+            predictor.feedback("frame-2", correct=[True])
+        assert unknown.value.code == "feedback.unknown_request"
+        with pytest.raises(Unavailable) as away:
+            predictor.count("sold")
+        assert away.value.code == "agent.not_running"
+        with pytest.raises(Unavailable):
+            predictor.gauge("speed", 1.5)
