@@ -55,7 +55,8 @@ def fetch_assignments(
 ) -> list[CarriedAssignment]:
     """What these devices are assigned (of `models`, if any are named).
 
-    Errors: `export.nothing_assigned`, `export.bad_assignment`, `dsse.*`, `device.not_found`.
+    An assignment of a model whose role has expired is left out: the device would refuse it. Errors:
+    `export.nothing_assigned`, `export.expired_role`, `export.bad_assignment`, `dsse.*`, `device.not_found`.
     """
     if not devices:
         return []
@@ -70,7 +71,28 @@ def fetch_assignments(
                 f"{device_id} is assigned nothing" + (f" of {', '.join(sorted(models))}." if models else "."),
                 hint=f"Deploy to it first, for example: skerry deploy MODEL VERSION --filter id=={device_id}",
             )
-        found += [_checked(view, device_id, item["envelope"].encode(), keys, session.now()) for item in wanted]
+        found += _usable(session, view, device_id, wanted, keys)
+    return found
+
+
+def _usable(
+    session: Session, view: RepositoryView, device_id: str, items: Sequence[dict[str, Any]], keys: dict[str, Key]
+) -> list[CarriedAssignment]:
+    found: list[CarriedAssignment] = []
+    expired: list[str] = []
+    for item in items:
+        try:
+            found.append(_checked(view, device_id, item["envelope"].encode(), keys, session.now()))
+        except Untrusted as error:
+            if error.code != "trust.expired":
+                raise
+            expired.append(role_of(item["model"]))
+    if not found:
+        raise Untrusted(
+            "export.expired_role",
+            f"{device_id} would refuse everything that it is assigned: {', '.join(expired)} has expired.",
+            hint=f"Its reviewers sign it again: skerry trust renew {expired[0]} --sign-with NAME.key",
+        )
     return found
 
 
@@ -92,11 +114,7 @@ def _checked(
     release = view.role(role_of(found.model))
     described = metadata.parse(release, Targets).signed.targets.get(found.target) if release is not None else None
     signed = (described.length, described.hashes.get("sha256")) if described is not None else None
-    if (
-        found.device_id != device_id
-        or signed != (found.bundle_bytes, found.bundle_sha256)
-        or found.expires_s <= now_s
-    ):
+    if found.device_id != device_id or signed != (found.bundle_bytes, found.bundle_sha256) or found.expires_s <= now_s:
         raise Untrusted(
             "export.bad_assignment",
             f"{device_id} would refuse its assignment of {found.model} {found.version}.",

@@ -3,6 +3,9 @@
 Every file is fetched under the name and digest that verified metadata gives. `timestamp.json` is written last, so that
 a client that reads in the middle sees the old state or the new one. For a folder that is carried to devices, their
 signed assignments come along, and only what they are assigned; each is checked here as the device will check it.
+
+A model whose role has expired is left out and named: nobody can install it before its reviewers sign again, and that is
+no reason to send the person with the stick away without the other models.
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ def mirror(
     """Write `metadata/`, `targets/` and, for `devices`, `assignments/`.
 
     `models`: only their bundles; all metadata comes along in any case. Answers with counts, with target paths whose
-    bundles the hub no longer has, and until when devices take the folder.
+    bundles the hub no longer has, with roles that have expired, and until when devices take the folder. Errors: those
+    of `open_view` and `fetch_assignments`.
     """
     view = open_view(session)
-    releases = _releases(view)
+    releases, expired = _releases(view)
     carried = fetch_assignments(session, view, devices, models)
     files: dict[str, bytes] = {}
     left_out: list[str] = []
@@ -59,20 +63,28 @@ def mirror(
         "metadata": len(files),
         "targets": count,
         "left_out": left_out,
+        "expired_roles": expired,
         "assignments": [item.answer() for item in carried],
         "valid_until_s": min(expiries),
     }
 
 
-def _releases(view: RepositoryView) -> dict[str, bytes]:
-    """The top-level targets and each model's role that has metadata."""
+def _releases(view: RepositoryView) -> tuple[dict[str, bytes], list[str]]:
+    """The top-level targets and each model's role that has metadata; and the roles that have expired."""
     delegated = metadata.parse(view.targets, Targets).signed.delegations
     found: dict[str, bytes] = {}
+    expired: list[str] = []
     for role in (Targets.type, *((delegated.roles or {}) if delegated else {})):
-        data = view.role(role)
+        try:
+            data = view.role(role)
+        except Untrusted as error:
+            if error.code != "trust.expired":
+                raise
+            expired.append(role)
+            continue
         if data is not None:
             found[role] = data
-    return found
+    return found, expired
 
 
 def _expiry_s(data: bytes) -> float:

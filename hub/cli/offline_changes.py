@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Root, Targets
 
 from hub.cli.key_sources import is_reference, public_of
-from hub.cli.repository_view import RepositoryView, pin
+from hub.cli.repository_view import RepositoryView, open_view, pin, warn_if_expired
 from hub.cli.session import Session
 from hub.trust import ceremony, metadata
 from hub.trust.key_files import parse_public
@@ -109,6 +110,7 @@ def renew(view: RepositoryView, session: Session, role: str, days: int) -> bytes
     current = view.role(role)
     if current is None:
         raise InvalidInput("trust.never_published", f"Nothing of {role} was ever published.")
+    warn_if_expired(session, role, current)
     return metadata.renew(current, expires_s=session.now() + days * DAY_S)
 
 
@@ -147,8 +149,11 @@ class OfflineChange:
     def __init__(self, session: Session, signers: Sequence[Signer], days: int) -> None:
         self._session = session
         self._signers = signers
-        self._view = RepositoryView(session.client)
         self._expires_s = session.now() + days * DAY_S
+
+    @cached_property
+    def _view(self) -> RepositoryView:
+        return open_view(self._session)
 
     def appoint(self, model: str, quorum: Quorum) -> list[dict[str, Any]]:
         """Make `quorum` the reviewers of a model, new or in place of others; nothing to do if they are that already."""
@@ -196,8 +201,9 @@ class OfflineChange:
         return [submit(self._session, "targets", data, self._signers, files=files, note="assignment key")]
 
     def renew(self, role: str, days: int) -> list[dict[str, Any]]:
-        """Sign a role again, with the same content and a new expiry."""
-        return [self._submit(role, renew(self._view, self._session, role, days), note="renewal")]
+        """Sign a role again, with the same content and a new expiry; also one that has expired meanwhile."""
+        view = open_view(self._session, although_expired=True)
+        return [self._submit(role, renew(view, self._session, role, days), note="renewal")]
 
     def _submit(self, role: str, data: bytes, *, note: str) -> dict[str, Any]:
         return submit(self._session, role, data, self._signers, note=note)

@@ -3,6 +3,9 @@
 A person who signs must not depend on the hub's word for what is published. python-tuf's client does the checking; its
 folder (below the CLI's configuration, one per hub) remembers the root and the newest versions, so a hub cannot go back
 unnoticed. Without a kept root, the first one is shown with its digest for comparison (`pin`).
+
+Expired metadata is refused, but for one purpose: to be signed again by those who let it expire. Then signatures and
+versions count as always, and the person is told to compare the version with others, as a hub might show an old one.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
 from tuf.api.metadata import Root, Snapshot, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
@@ -28,10 +32,11 @@ from shared import durable
 from shared.errors import Conflict, NotFound, SkerryError, Unavailable, Untrusted
 from shared.limits import MAX_ROOT_BYTES, MAX_TARGETS_BYTES
 
-__all__ = ["RepositoryView", "kept_root", "open_view", "pin", "unpin"]
+__all__ = ["RepositoryView", "kept_root", "open_view", "pin", "unpin", "warn_if_expired"]
 
 T = TypeVar("T")
 
+_NOTHING_EXPIRED = datetime(2000, 1, 1, tzinfo=UTC)
 _METADATA = "/v1/tuf/"
 _TARGETS = "/v1/tuf/targets/"
 
@@ -89,7 +94,7 @@ def unpin(url: str) -> None:
 class RepositoryView:
     """One verified look at the published repository."""
 
-    def __init__(self, client: HubClient) -> None:
+    def __init__(self, client: HubClient, *, although_expired: bool = False) -> None:
         self._folder = _folder(client.url)
         self._client = client
         root = kept_root(client.url)
@@ -109,6 +114,8 @@ class RepositoryView:
                 bootstrap=root,
             )
         )
+        if although_expired:
+            self._updater._trusted_set.reference_time = _NOTHING_EXPIRED
         _verified(self._updater.refresh)
 
     def role(self, role: str) -> bytes | None:
@@ -144,6 +151,12 @@ def _verified(action: Callable[[], T]) -> T:
         raise Unavailable(
             "trust.unreachable", f"The hub's TUF repository cannot be read: {error}.", retriable=True
         ) from error
+    except ExpiredMetadataError as error:
+        raise Untrusted(
+            "trust.expired",
+            f"A role of the hub's TUF repository has expired: {error}.",
+            hint="`skerry trust show` names it; its signers renew it: `skerry trust renew ROLE --sign-with NAME.key`.",
+        ) from error
     except (RepositoryError, ValueError) as error:
         raise Untrusted(
             "trust.refused",
@@ -152,6 +165,18 @@ def _verified(action: Callable[[], T]) -> T:
         ) from error
 
 
-def open_view(session: Session) -> RepositoryView:
-    """The verified repository of the session's hub; errors `trust.no_root`, `trust.refused`, `trust.unreachable`."""
-    return RepositoryView(session.client)
+def open_view(session: Session, *, although_expired: bool = False) -> RepositoryView:
+    """The verified repository of the session's hub; errors `trust.no_root`, `.expired`, `.refused`, `.unreachable`."""
+    return RepositoryView(session.client, although_expired=although_expired)
+
+
+def warn_if_expired(session: Session, role: str, data: bytes | None) -> None:
+    """Tell a person who is about to sign a role again that its published metadata has expired."""
+    if data is None:
+        return
+    signed = metadata.parse_any(data).signed
+    if metadata.expiry_s(signed) <= session.now():
+        session.out.warn(
+            f"{role} version {signed.version} expired on {signed.expires:%Y-%m-%d}. "
+            "Make sure with another signer that it is the newest version before you sign it again."
+        )

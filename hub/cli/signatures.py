@@ -14,7 +14,7 @@ from tuf.api.metadata import Root, Targets
 
 from hub.cli.key_sources import public_of
 from hub.cli.passphrases import open_signers
-from hub.cli.repository_view import RepositoryView, open_view
+from hub.cli.repository_view import RepositoryView, open_view, warn_if_expired
 from hub.cli.session import Session
 from hub.trust import metadata
 from hub.trust.difference import changes
@@ -29,10 +29,11 @@ def sign_staged(
 ) -> dict[str, Any]:
     """Show what is staged for a role, ask, sign, post; the hub's answer. Errors `trust.*`, `keys.*`, `sign.*`."""
     name = parse_role(role)
-    view = open_view(session)
+    view = open_view(session, although_expired=True)
     staged = session.client.get(f"/v1/trust/staged/{name}")
     data: bytes = staged["metadata"].encode()
     published = view.role(name)
+    warn_if_expired(session, name, published)
     check_next(name, published, data, staged["version"], session.now())
     check_may_sign(name, key, _appointing(session, view, name, data))
     session.out.note(f"You are about to sign {name} version {staged['version']}, staged by {staged['staged_by']}:")

@@ -194,5 +194,10 @@ def export(
     if device:
         lines.append(f"Devices take this folder until {when(answer['valid_until_s'])}; then make it again.")
     session.out.result(answer, *lines)
+    for role in answer["expired_roles"]:
+        session.out.warn(
+            f"{role} has expired, so its bundles and assignments are left out: "
+            f"`skerry trust renew {role} --sign-with NAME.key`, then export again."
+        )
     for path in answer["left_out"]:
         session.out.warn(f"{path} is not at the hub any more and is left out.")
