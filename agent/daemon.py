@@ -21,6 +21,7 @@ from typing import Any, cast
 import msgspec
 
 from agent import lock
+from agent.drift.keeper import DriftKeeper
 from agent.hang import HangGuard
 from agent.identity.store import Identity, IdentityStore
 from agent.inference.host import ModelHost
@@ -138,6 +139,10 @@ class Daemon:
             self._outbox.post, self._host.answered, crashes=self._marker.take, shadows=self._shadows.take
         )
         self._host.replaced = self._health.tell
+        self._drift = DriftKeeper(
+            paths.drift, settings.drift, put=self._outbox.put, post=self._outbox.post, clock=clock, random=random
+        )
+        self._host.watcher = self._drift
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
             paths,
@@ -225,6 +230,7 @@ class Daemon:
         running = RunningTime(self._paths.tuf, self._store)
         parts: dict[str, Part] = {
             "installer": self._installer.run,
+            "drift": self._drift.run,
             "stuck guard": stuck.run,
             "running time": running.run,
             **hub.parts(),
@@ -235,12 +241,12 @@ class Daemon:
             self._keep("watchdog", self._notifier.keep_alive)
 
     async def _serve(self) -> None:
-        async with LocalServer(self._host, self._paths.socket, control=self):
+        async with LocalServer(self._host, self._paths.socket, control=self, metrics=self._drift.metrics):
             self._serving.set()
             await asyncio.get_running_loop().create_future()
 
     async def _serve_port(self) -> None:
-        async with LocalServer(self._host, None, self._settings.api_port) as server:
+        async with LocalServer(self._host, None, self._settings.api_port, metrics=self._drift.metrics) as server:
             _log.info("predictions are served on 127.0.0.1:%s", server.port)
             await asyncio.get_running_loop().create_future()
 
@@ -255,6 +261,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._health.tell()
+        await self._drift.close()
         await self._outbox.close()
         self._host.close()
 
