@@ -69,7 +69,11 @@ def _news() -> Any:
             _ROW.rollout_no,
             _ROW.device_id,
             _state().label("state"),
-            case((_ends_badly(), _SAID.reason_code), else_=literal("")).label("reason_code"),
+            case(
+                (_ends_badly(), _SAID.reason_code),
+                (_ROW.state == "rolling_back", _ROW.reason_code),  # that it is back does not undo why it went
+                else_=literal(""),
+            ).label("reason_code"),
             _SAID.updated_s,
         )
         .join_from(

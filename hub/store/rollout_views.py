@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, union
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union
 
 from hub.store.page import PageRequest, after
 from hub.store.schema import (
     assignments,
     device_models,
     device_status,
+    install_reports,
     rollout_devices,
     rollout_groups,
     rollouts,
@@ -22,6 +23,7 @@ __all__ += ["standing"]
 
 _ROW = rollout_devices.c
 _FAILED = ("failed", "reverted")
+_RETURNED = ("rolling_back", "rolled_back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def _said() -> ColumnElement[bool]:
 
 
 def failures(connection: Connection, rollout_no: int, reasons: int, examples: int) -> list[FailureRow]:
-    """The most frequent reasons for failure, each with some devices."""
+    """The most frequent reasons for failure, each with some devices; also of devices that went back since."""
     rank = func.row_number().over(partition_by=_ROW.reason_code, order_by=_ROW.device_id)
     total = func.count().over(partition_by=_ROW.reason_code)
     found = (
@@ -108,15 +110,29 @@ def failures(connection: Connection, rollout_no: int, reasons: int, examples: in
             total.label("devices"),
             _ROW.device_id,
             _ROW.profile,
-            func.coalesce(device_models.c.reason, "").label("reason"),
             rank.label("rank"),
         )
-        .select_from(rollout_devices.outerjoin(device_models, _said()))
-        .where(_ROW.rollout_no == rollout_no, _ROW.state.in_(_FAILED))
+        .where(
+            _ROW.rollout_no == rollout_no,
+            or_(_ROW.state.in_(_FAILED), and_(_ROW.state.in_(_RETURNED), _ROW.reason_code != "")),
+        )
         .subquery()
     )
+    reported = install_reports.c
+    reason = (
+        select(reported.reason)
+        .join(rollouts, and_(rollouts.c.model == reported.model, rollouts.c.version == reported.version))
+        .where(
+            rollouts.c.rollout_no == rollout_no,
+            reported.device_id == found.c.device_id,
+            reported.reason_code == found.c.reason_code,
+        )
+        .order_by(reported.received_s.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     query = (
-        select(found)
+        select(found, func.coalesce(reason, "").label("reason"))
         .where(found.c.rank <= examples)
         .order_by(found.c.devices.desc(), found.c.reason_code, found.c.rank)
         .limit(reasons * examples)
