@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from shared.errors import InvalidInput
 from shared.runtime.interpreter import schema
 
@@ -20,6 +22,7 @@ def float_edges(model: bytes) -> bytes:
 
     tables = schema()
     root = tables.ModelT.InitFromPackedBuf(model, 0)
+    _bring_inside(root, model)
     graph = root.subgraphs[0]
     before, after, moved = [], [], {}
     for tensor in graph.inputs:
@@ -42,6 +45,14 @@ def float_edges(model: bytes) -> bytes:
     builder = flatbuffers.Builder()
     builder.Finish(root.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _bring_inside(root: Any, model: bytes) -> None:
+    """Large constants may stand behind the flatbuffer, by their offset, which would not be true any more."""
+    for buffer in root.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(model, np.uint8, int(buffer.size), int(buffer.offset))
+            buffer.offset = buffer.size = 0
 
 
 def _is_quantised(tables: Any, tensor: Any) -> bool:

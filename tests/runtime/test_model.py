@@ -90,6 +90,19 @@ def test_int8_edges_and_float_edges_agree(tmp_path: Path, model: LoadedModel) ->
     assert np.abs(outputs[0] - outputs[1]).max() < 0.05
 
 
+def test_constants_that_the_quantiser_puts_behind_the_graph_come_along(tmp_path: Path) -> None:
+    """It does so from some hundred kilobytes on; their offsets do not hold in another file."""
+    rows, rng = load_digits().train_x.reshape(-1, 64) / 16, np.random.default_rng(6)
+    sizes = ((64, 512), (512, 512), (512, 64))
+    layers = [(rng.normal(0, 0.05, size), np.zeros(size[1])) for size in sizes]
+    outputs = []
+    for name, int8_edges in (("a", True), ("b", False)):
+        extractor = quantise_int8(dense_relu(layers), rows[:50], int8_edges=int8_edges)
+        manifest = unpacked_digits(tmp_path / name, extractor=extractor)
+        outputs.append(LoadedModel.load(tmp_path / name, manifest).predict(load_digits().test_x[:8]))
+    assert np.abs(outputs[0] - outputs[1]).max() < 0.05
+
+
 def test_a_model_without_a_head_is_served_as_it_is(tmp_path: Path) -> None:
     data, rng = load_digits(), np.random.default_rng(3)
     w = rng.normal(0, 0.2, (64, 5))
