@@ -22,7 +22,7 @@ from agent.inference.host import ModelHost
 from agent.link.desired import DesiredStore
 from agent.ota import journal
 from agent.ota.installer import Installer, InstallStatus
-from agent.ota.machine import REST
+from agent.ota.machine import REST, State
 from agent.ota.ports import Host
 from agent.ota.probe import ProbeResult
 from agent.ota.settings import OtaSettings
@@ -32,6 +32,7 @@ from agent.paths import AgentPaths
 from shared.clock import Clock, SystemClock
 from shared.errors import Conflict, SkerryError
 from shared.profiles import Profile, load_profile
+from shared.wire.down import Assignment
 from shared.wire.up import InstallReport, decode_body, decode_envelope
 from tests.faults.aside import aside
 from tests.faults.facts import Facts
@@ -69,6 +70,13 @@ class WarmProbe:
         if not golden.passed:
             raise Conflict("probe.golden_mismatch", "The golden outputs differ.")
         return ProbeResult(golden_passed=True)
+
+
+class QuietShadow:
+    """A candidate that is asked nothing: its process is not what power cuts are about."""
+
+    async def run(self, model: str, directory: Path, assignment: Assignment, end: asyncio.Event) -> None:
+        await end.wait()
 
 
 def check_image(facts: Facts, root: Path) -> str:
@@ -160,13 +168,19 @@ class Life:
         bodies = [decode_body(decode_envelope(message.data)) for message in messages]
         return [body for body in bodies if isinstance(body, InstallReport)]
 
-    async def offer(self) -> None:
-        """The hub is reached: what was kept, then its newest document."""
+    def is_held(self) -> bool:
+        """Whether what is assigned is ready and waits, by the journal on the disk."""
+        kept = journal.load(AgentPaths(self.root).model(self.facts.model).journal, self.facts.model)
+        return kept.at is State.HELD
+
+    async def offer(self, document: bytes | None = None) -> None:
+        """The hub is reached: what was kept, then its newest document, or the one that is given."""
+        newest = self.facts.desired if document is None else document
         store = DesiredStore(AgentPaths(self.root).desired, self.facts.device_id)
         kept = store.load()
         if kept is not None:
             await self.installer.offer(kept)
-        if self.facts.desired and (news := store.accept(self.facts.desired)) is not None:
+        if newest and (news := store.accept(newest)) is not None:
             await self.installer.offer(news)
 
 
@@ -189,9 +203,9 @@ async def living(
     """An agent over `root`, ended in an orderly way. `warm`: worker and trial run in this process."""
     paths, clock, host, profile = AgentPaths(root), clock or SystemClock(), ModelHost(), _profile()
     outbox = Outbox(paths.outbox, device_id=facts.device_id, limit_bytes=OUTBOX_BYTES, clock=clock)
-    seams: dict[str, Any] = {}
+    seams: dict[str, Any] = {"shadow": QuietShadow()}
     if warm:
-        seams = {"open_worker": lambda: InProcessWorker(paths, settings), "probe": WarmProbe()}
+        seams |= {"open_worker": lambda: InProcessWorker(paths, settings), "probe": WarmProbe()}
     lives: list[Life] = []
 
     def observe(_journal: object) -> None:

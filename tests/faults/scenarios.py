@@ -18,7 +18,7 @@ from agent.identity.keys import make_csr
 from agent.identity.renew import renew
 from agent.identity.store import IdentityStore
 from agent.link.desired import DesiredStore
-from agent.ota import sealed
+from agent.ota import journal, sealed
 from agent.ota.floor import Floor
 from agent.ota.hub_source import HubSource, open_client
 from agent.ota.update_client import UpdateClient
@@ -111,6 +111,24 @@ class RollbackScenario(InstallScenario):
         active = check_image(facts, root)
         if "rolled back" in marks and not active.startswith("v1-"):
             raise Broken(f"the person was told of the rollback, but {active} is active")
+
+
+class HeldScenario(InstallScenario):
+    """What is ready but must not be active, and then the last word about it: live after all, or back to what serves."""
+
+    async def act(self, facts: Facts, root: Path, warm: bool) -> None:
+        async with living(facts, root, warm=warm, watch=warm) as life:
+            await life.offer(facts.documents[0])
+            await life.until(lambda: True if life.is_held() else None, "what is held")
+            await life.offer()
+            await life.rest()
+
+    def check(self, facts: Facts, root: Path, marks: Sequence[str]) -> None:
+        active = check_image(facts, root)
+        assignment = journal.load(AgentPaths(root).model(facts.model).journal, facts.model).assignment
+        last_word = assignment is not None and assignment.counter == facts.counter
+        if not active.startswith("v1-") and not (last_word and facts.version == 2):
+            raise Broken(f"{active} became active, although it must not")
 
 
 class EnrolScenario:
@@ -243,6 +261,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "bad-delta": InstallScenario(),
     "first-install": InstallScenario(),
     "rollback": RollbackScenario(),
+    "held-install": HeldScenario(),
+    "shadow-install": HeldScenario(),
     "enrol": EnrolScenario(),
     "renew": RenewScenario(),
     "metadata": MetadataScenario(),

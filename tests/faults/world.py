@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from agent.paths import AgentPaths
 from hub.trust import metadata
 from shared.join import encode_join
 from shared.runtime.model import LoadedModel
-from shared.wire.down import DesiredState, encode
+from shared.wire.down import CONDITIONAL_SCHEMA, DesiredState, encode
 from tests.agent_identity.tiny_hub import Answer, TinyHub
 from tests.faults.facts import Expected, Facts, save_facts
 from tests.faults.life import living
@@ -86,8 +87,8 @@ def _images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return load_digits().test_x[:_IMAGES]
 
 
-def _document(hub: HubSim, version: int, counter: int) -> bytes:
-    envelope = hub.kit.assignment(DEVICE, "digits", version, counter=counter, bake_s=0)
+def _document(hub: HubSim, version: int, counter: int, **more: Any) -> bytes:
+    envelope = hub.kit.assignment(DEVICE, "digits", version, counter=counter, bake_s=0, **more)
     return encode(DesiredState(device_id=DEVICE, revision=counter, assignments=[envelope]))
 
 
@@ -126,6 +127,22 @@ def _installing(scenario: str, directory: Path, stack: ExitStack) -> World:
     if scenario == "rollback":
         asyncio.run(_install(facts, directory / "prepared"))
     return _world(scenario, directory, facts, hub=hub)
+
+
+def _held(scenario: str, directory: Path, stack: ExitStack) -> World:
+    """Version 2 is held over a committed version 1, then live; or it is a shadow, and then version 1 stays."""
+    world = _installing("install", directory, stack)
+    if world.hub is None:
+        raise LookupError("this world has no hub")
+    mode, last = ("shadow", 1) if scenario == "shadow-install" else ("hold", 2)
+    facts = msgspec.structs.replace(
+        world.facts,
+        documents=[_document(world.hub, 2, 2, schema_version=CONDITIONAL_SCHEMA, mode=mode)],
+        desired=_document(world.hub, last, 3),
+        counter=3,
+        version=last,
+    )
+    return _world(scenario, directory, facts, hub=world.hub)
 
 
 def _with_documents(hub: HubSim, first: Facts, version: int) -> Facts:
@@ -222,6 +239,8 @@ _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "resumed-delta": _installing,
     "bad-delta": _installing,
     "rollback": _installing,
+    "held-install": _held,
+    "shadow-install": _held,
     "first-install": _first,
     "enrol": _identity,
     "renew": _identity,
