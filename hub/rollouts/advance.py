@@ -18,9 +18,12 @@ from hub.rollouts.plan import Mode, OnInconclusive
 from hub.rollouts.state import ChangeKind, GateResult, GroupStatus, Reason, Status, Verdict
 from hub.rollouts.stopping import abort, fail
 
-__all__ = ["go_on", "judge"]
+__all__ = ["SUPERSEDED", "go_on", "is_superseded", "judge"]
 
 _STEPS_PER_GROUP = 8
+SUPERSEDED = Reason(
+    code="rollout.superseded", message="Newer rollouts, or people, gave all its devices something else."
+)
 
 
 # --- judging: may stop the rollout, never exposes ---------------------------------------------------------------------
@@ -126,9 +129,8 @@ def _prepare(draft: Draft, at: int) -> None:
 
 def _run(draft: Draft, at: int) -> None:
     group, counts, progress = draft.plan.groups[at], draft.counts.groups[at], draft.progress.groups[at]
-    if _is_superseded(draft):
-        message = "Newer rollouts, or people, gave all its devices something else."
-        abort(draft, Reason(code="rollout.superseded", message=message))
+    if is_superseded(draft):
+        abort(draft, SUPERSEDED)
     elif _is_empty(draft, at):
         _run_empty(draft, at)
     elif has_succeeded(group, counts, progress.forgiven) or progress.approved:
@@ -199,7 +201,7 @@ def _is_empty(draft: Draft, at: int) -> bool:
     return draft.counts.groups[at].members == 0
 
 
-def _is_superseded(draft: Draft) -> bool:
+def is_superseded(draft: Draft) -> bool:
     """Whether the rollout reached devices, and every one of them has been taken by something newer."""
     groups = draft.counts.groups
     return any(counts.superseded for counts in groups) and not any(counts.members for counts in groups)

@@ -4,9 +4,10 @@ never a pass.
 Rules:
 - With its minimum sample a gate compares what was observed; nothing is rounded. Below it the verdict is inconclusive,
   except that a share which is over the limit beyond reasonable doubt fails at once.
-- Compared with control (devices on other versions, same periods), a share fails only if it is worse by more than the
-  threshold *and* by more than chance; worse by more than the threshold but perhaps by chance is inconclusive. While the
-  control has too few samples, as when nobody is left on another version, the gate's fallback limit counts instead.
+- Compared with control (devices on other versions, same periods, profile by profile), a share fails only if it is worse
+  by more than the threshold *and* by more than chance; worse by more than the threshold but perhaps by chance is
+  inconclusive. While the control has too few samples, as when nobody is left on another version, the gate's fallback
+  limit counts instead.
 - Each profile is held to the same. One profile that fails fails the gate; one with too few samples decides nothing.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from hub.rollouts.metrics import METRICS, Kind, Metric
 from hub.rollouts.plan import Compare, Gate, Operator
-from hub.rollouts.significance import MIN_CONTROL_SAMPLE, PPM, is_above, is_worse
+from hub.rollouts.significance import MIN_CONTROL_SAMPLE, PPM, Stratum, is_above, is_worse, is_worse_by, standardised
 from hub.rollouts.state import Evidence, GateResult, Measure, Reason, Verdict
 
 __all__ = ["judge_gate", "overall"]
@@ -38,8 +39,10 @@ def judge_gate(
     own = {row.profile: row for row in evidence if row.gate_no == gate_no}
     nothing = Evidence(gate_no=gate_no, candidate=Measure(numerator=0, denominator=0, n=0))
     profiles = sorted(name for name in own if name) if gate.per_profile else []
-    rows = [own.get("", nothing), *(own[name] for name in profiles)]
-    return tuple(_judge(gate, row, metrics.get(gate.metric)) for row in rows)
+    metric = metrics.get(gate.metric)
+    alike = [own[name] for name in sorted(own) if name]
+    whole = _judge(gate, own.get("", nothing), metric, alike)
+    return (whole, *(_judge(gate, own[name], metric, ()) for name in profiles))
 
 
 def overall(results: Sequence[GateResult]) -> GateResult:
@@ -47,13 +50,14 @@ def overall(results: Sequence[GateResult]) -> GateResult:
     return next((result for result in results if result.verdict is Verdict.FAIL), results[0])
 
 
-def _judge(gate: Gate, row: Evidence, metric: Metric | None) -> GateResult:
+def _judge(gate: Gate, row: Evidence, metric: Metric | None, alike: Sequence[Evidence]) -> GateResult:
+    """`alike`: the same evidence in parts that can be compared like with like; empty: the row is such a part."""
     if metric is None:
         verdict, why = Verdict.INCONCLUSIVE, f"Nobody measures {gate.metric}."
-    elif not (_possible(row.candidate) and (row.control is None or _possible(row.control))):
+    elif not all(_possible(m) for one in (row, *alike) for m in (one.candidate, one.control) if m is not None):
         verdict, why = Verdict.INCONCLUSIVE, "The numbers are not possible."
     elif metric.kind is Kind.SHARE:
-        verdict, why = _judge_share(gate, row)
+        verdict, why = _judge_share(gate, row, alike or [row])
     else:
         verdict, why = _judge_value(gate, row)
     where = f" on {row.profile}" if row.profile else ""
@@ -76,13 +80,13 @@ def _numbers(gate: Gate, row: Evidence) -> dict[str, int]:
 
 
 # --- shares ---------------------------------------------------------------------------------------------------------
-def _judge_share(gate: Gate, row: Evidence) -> tuple[Verdict, str]:
+def _judge_share(gate: Gate, row: Evidence, alike: Sequence[Evidence]) -> tuple[Verdict, str]:
     candidate = _undesired(gate, row.candidate)
-    if gate.compare is Compare.CONTROL and row.control is not None:
-        control = _undesired(gate, row.control)
+    if gate.compare is Compare.CONTROL:
+        strata = _strata(gate, alike)
         enough = max(gate.min_sample, MIN_CONTROL_SAMPLE)
-        if candidate.n >= enough and control.n >= enough:
-            return _against_control(gate, candidate, control)
+        if sum(one.n for one in strata) >= enough and sum(one.control_n for one in strata) >= enough:
+            return _against_control(gate, candidate, strata)
     limit = gate.threshold_ppm if gate.compare is Compare.CONSTANT else gate.fallback_ppm
     if limit is None:
         return Verdict.INCONCLUSIVE, "there are too few control devices, and no fallback limit."
@@ -108,13 +112,23 @@ def _against_limit(gate: Gate, share: _Share, limit_ppm: int) -> tuple[Verdict, 
     return Verdict.INCONCLUSIVE, f"{share.n} of {gate.min_sample} samples so far."
 
 
-def _against_control(gate: Gate, share: _Share, control: _Share) -> tuple[Verdict, str]:
-    excess = (share.bad * control.n - control.bad * share.n) * PPM > gate.threshold_ppm * share.n * control.n
-    allowed = f"{_percent(gate.threshold_ppm)} worse than the control's {_shown_share(gate, control)}"
+def _strata(gate: Gate, alike: Sequence[Evidence]) -> list[Stratum]:
+    """The parts in which there is something to compare with."""
+    pairs = [
+        (_undesired(gate, one.candidate), _undesired(gate, one.control)) for one in alike if one.control is not None
+    ]
+    return [Stratum(a.bad, a.n, b.bad, b.n) for a, b in pairs if a.n and b.n]
+
+
+def _against_control(gate: Gate, share: _Share, strata: Sequence[Stratum]) -> tuple[Verdict, str]:
+    bad_ppm = int(standardised(strata) * PPM)
+    control = _percent(bad_ppm if gate.operator is Operator.AT_MOST else PPM - bad_ppm)
+    samples = sum(one.control_n for one in strata)
+    allowed = f"{_percent(gate.threshold_ppm)} worse than the control's {control} ({samples} samples)"
     shown = _shown_share(gate, share)
-    if not excess:
+    if not is_worse_by(strata, gate.threshold_ppm):
         return Verdict.PASS, f"{shown} is at most {allowed}."
-    if is_worse(share.bad, share.n, control.bad, control.n):
+    if is_worse(strata):
         return Verdict.FAIL, f"{shown} is more than {allowed}."
     return Verdict.INCONCLUSIVE, f"{shown} is more than {allowed}, but that may be chance."
 

@@ -9,7 +9,7 @@ time adds nothing.
 
 from __future__ import annotations
 
-from hub.rollouts.advance import go_on, judge
+from hub.rollouts.advance import SUPERSEDED, go_on, is_superseded, judge
 from hub.rollouts.clockwork import advance
 from hub.rollouts.counts import Counts
 from hub.rollouts.draft import Draft
@@ -37,6 +37,8 @@ def tick(rollout: Rollout, counts: Counts, now_s: int, batch: int = BATCH) -> Ti
     if draft.status in _SUPERVISED:
         judge(draft)
     check_end(draft)
+    if draft.status is Status.KEEPING and is_superseded(draft):
+        draft.enter(Status.ENDING, ChangeKind.ENDING, SUPERSEDED)
     if draft.status is Status.PLANNED:
         _start(draft)
     if draft.may_expose:

@@ -13,7 +13,7 @@ from hub.gates.metrics import wilson
 from hub.rollouts.gates import judge_gate, overall
 from hub.rollouts.metrics import METRICS, Kind
 from hub.rollouts.plan import Compare, Gate, Operator
-from hub.rollouts.significance import PPM, is_above, is_worse
+from hub.rollouts.significance import PPM, Stratum, is_above, is_worse, is_worse_by, standardised
 from hub.rollouts.state import Evidence, Measure, Verdict
 from tests.rollouts.fleet import share
 
@@ -219,17 +219,54 @@ def test_worse_than_control_is_the_two_proportion_test(n: int, m: int, x: int, y
     pooled = (x + y) / (n + m)
     variance = pooled * (1 - pooled) * (1 / n + 1 / m)
     if variance == 0:
-        assert not is_worse(x, n, y, m)
+        assert not is_worse([Stratum(x, n, y, m)])
         return
     z = (x / n - y / m) / sqrt(variance)
     if abs(z - 3.3) > 1e-6:
-        assert is_worse(x, n, y, m) == (z > 3.3)
-    assert not (is_worse(x, n, y, m) and is_worse(y, m, x, n))
+        assert is_worse([Stratum(x, n, y, m)]) == (z > 3.3)
+    assert not (is_worse([Stratum(x, n, y, m)]) and is_worse([Stratum(y, m, x, n)]))
+
+
+@given(
+    n=st.integers(1, 10**5),
+    m=st.integers(1, 10**5),
+    x=st.integers(0, 10**5),
+    y=st.integers(0, 10**5),
+    threshold_ppm=st.integers(0, PPM),
+)
+def test_with_one_stratum_the_difference_is_that_of_the_shares(
+    n: int, m: int, x: int, y: int, threshold_ppm: int
+) -> None:
+    x, y = min(x, n), min(y, m)
+    strata = [Stratum(x, n, y, m)]
+    assert is_worse_by(strata, threshold_ppm) == (Fraction(x, n) - Fraction(y, m) > Fraction(threshold_ppm, PPM))
+    assert standardised(strata) == Fraction(y, m)
+
+
+def test_a_wave_with_another_mix_of_profiles_than_its_control_is_compared_like_with_like() -> None:
+    """The canary is mostly of the profile that always errs more: alike on each profile, worse in the sum."""
+    rows = [
+        Evidence(gate_no=0, candidate=share(910, 10_000), control=share(190, 10_000)),
+        Evidence(gate_no=0, profile="old", candidate=share(900, 9000), control=share(100, 1000)),
+        Evidence(gate_no=0, profile="new", candidate=share(10, 1000), control=share(90, 9000)),
+    ]
+    assert overall(judge_gate(0, CONTROLLED, rows)).verdict is Verdict.PASS
+    assert verdict(CONTROLLED, share(910, 10_000), share(190, 10_000)) is Verdict.FAIL
+
+
+def test_a_small_rise_on_every_profile_adds_up() -> None:
+    rows = [Evidence(gate_no=0, candidate=share(800, 20_000), control=share(480, 20_000))]
+    rows += [
+        Evidence(gate_no=0, profile=f"p{no}", candidate=share(40, 1000), control=share(24, 1000)) for no in range(20)
+    ]
+    results = judge_gate(0, CONTROLLED, rows)
+    assert {result.verdict for result in results[1:]} == {Verdict.INCONCLUSIVE}
+    assert results[0].verdict is Verdict.FAIL
 
 
 def test_equal_shares_are_rarely_called_worse() -> None:
     """Of all outcomes of two samples of 60 at the same 30 %, less than one in a thousand is called worse."""
     n, p = 60, 0.3
     chance = [comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
-    wrong = sum(chance[x] * chance[y] for x in range(n + 1) for y in range(n + 1) if is_worse(x, n, y, n))
+    wrong = sum(chance[x] * chance[y] for x in range(n + 1) for y in range(n + 1) if is_worse([Stratum(x, n, y, n)]))
     assert wrong < 0.001

@@ -174,6 +174,20 @@ def test_a_rollout_of_which_every_device_was_taken_ends_by_itself() -> None:
     assert reason_of(fleet) == "rollout.superseded"
 
 
+def test_a_kept_rollout_of_which_every_device_was_taken_is_finished() -> None:
+    fleet = Fleet.of(plan(), 5, 5)
+    for _ in range(60):
+        fleet.tick(60)
+        fleet.finish()
+    for device in fleet.devices[1:]:
+        fleet.report(device, DeviceState.SUPERSEDED)
+    fleet.tick(5)
+    assert status(fleet) is Status.KEEPING
+    fleet.report(fleet.devices[0], DeviceState.SUPERSEDED)
+    fleet.tick(5)
+    assert status(fleet) is Status.FINISHED
+
+
 def test_when_only_the_canaries_were_taken_the_next_group_does_not_begin() -> None:
     fleet = Fleet.of(plan(), 5, 5)
     fleet.tick()
