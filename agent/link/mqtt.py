@@ -241,7 +241,8 @@ class _Session:
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         del userdata, flags, properties
         if not reason.is_failure:
-            client.subscribe([(f"{self._prefix}down", 0), (f"{self._prefix}down/#", 0)])
+            # Not `down/#`, which takes in `down` itself: each document would come twice.
+            client.subscribe([(f"{self._prefix}down", 0), (f"{self._prefix}down/+", 0)])
         elif reason.getName() in _REFUSED_CODES:
             self._fail(_refused(f"The broker refused this device: {reason.getName()}."))
         else:
