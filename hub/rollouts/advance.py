@@ -21,6 +21,8 @@ from hub.rollouts.stopping import abort, fail
 __all__ = ["SUPERSEDED", "go_on", "is_superseded", "judge"]
 
 _STEPS_PER_GROUP = 8
+_MAX_RESULTS_COUNT = 200
+"""Verdicts that are kept in the progress; of more than that, those of profiles that do not fail are left out."""
 SUPERSEDED = Reason(
     code="rollout.superseded", message="Newer rollouts, or people, gave all its devices something else."
 )
@@ -54,6 +56,8 @@ def _judge_gates(draft: Draft) -> None:
         results.extend(judged)
         if failed is None and overall(judged).verdict is Verdict.FAIL:
             failed = overall(judged)
+    if len(results) > _MAX_RESULTS_COUNT:
+        results = [result for result in results if not result.profile or result.verdict is Verdict.FAIL]
     draft.set(gates=tuple(results))
     group_no = started[-1]
     if failed is not None and draft.progress.groups[group_no].status is not GroupStatus.FAILED:
