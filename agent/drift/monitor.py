@@ -30,7 +30,7 @@ from shared.wire.window import Finding, Window
 __all__ = ["Monitor"]
 
 _LOG = logging.getLogger(__name__)
-_BUFFER_ROWS = 64
+_BUFFER_ROWS = 128
 _BUFFER_BYTES = 256 * 1024
 _MOST_SPARSE = 1024
 
@@ -122,12 +122,13 @@ class Monitor:
                     return
                 self._at = self._stride
                 self._put(x, outputs, embedding, count)
-                if self._filled < self._soon:
-                    return
-                if self.wake is None or self._filled == self._capacity:
+                wake = self.wake
+                if self._filled == self._capacity:
                     self._count_buffer()
                     return
-            self.wake()
+                if self._filled != self._soon or wake is None:
+                    return
+            wake()
         except Exception as error:  # noqa: BLE001 - counting must never fail a prediction
             self._give_up(error)
 
@@ -143,8 +144,6 @@ class Monitor:
             if self._embeddings.size:
                 self._embeddings[at] = embedding.reshape(-1)
             self._filled = at + 1
-            if self._filled == self._capacity and self.wake is not None:
-                self._count_buffer()
             return
         self._put_many(self._kept(x), outputs.reshape(count, -1), embedding.reshape(count, -1))
 
@@ -184,7 +183,7 @@ class Monitor:
         """Look at every n-th row so that no more than `max_rows_per_s` are looked at."""
         now_s = self._monotonic()
         passed_s = now_s - self._since_s
-        if passed_s < 0.01 and self._seen < _BUFFER_ROWS * 16:
+        if passed_s < 0.01 and self._seen < _BUFFER_ROWS * 8:
             return
         rate = self._seen / max(passed_s, 1e-3)
         self._stride = min(_MOST_SPARSE, max(1, -int(-rate // self._max_rows_per_s)))
