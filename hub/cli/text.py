@@ -23,9 +23,13 @@ __all__ = [
 _DURATION = re.compile(r"^([0-9]{1,9})(s|m|min|h|d|w)?\Z")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
-_GOOD = frozenset({"active", "approved", "committed", "idle", "online", "ok", "passed", "published"})
+_GOOD = frozenset(
+    {"active", "approved", "committed", "finished", "idle", "keeping", "ok", "online", "passed", "published"}
+    | {"succeeded"}
+)
 _BAD = frozenset(
-    {"error", "expired", "failed", "inconsistent", "lost", "never", "offline", "rejected", "revoked", "rolled_back"}
+    {"aborted", "error", "expired", "failed", "inconsistent", "lost", "never", "offline", "rejected", "reverted"}
+    | {"revoked", "rolled_back", "rolling_back"}
 )
 
 
