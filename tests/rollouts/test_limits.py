@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.rollouts.counts import DeviceState
+from hub.rollouts.counts import Counts, DeviceState, GroupCounts
 from hub.rollouts.plan import Mode
 from hub.rollouts.state import (
     Assign,
     ChangeKind,
     GroupStatus,
+    Retry,
     Status,
+    Switch,
 )
+from hub.rollouts.tick import tick
 from tests.rollouts.fleet import (
     CREATED_S,
     EXPOSED,
@@ -179,3 +185,25 @@ def test_silence_is_counted_in_engine_time() -> None:
     fleet.tick()
     fleet.tick(5)
     assert status(fleet) is Status.RUNNING
+
+
+# --- whatever the store says -----------------------------------------------------------------------------------------
+NUMBER = st.integers(0, 300)
+COUNTS = st.builds(GroupCounts, **{name: NUMBER for name in GroupCounts.__struct_fields__ if name != "waiting_by_zone"})
+
+
+@given(counts=st.lists(st.lists(COUNTS, min_size=2, max_size=2), min_size=1, max_size=12), retries=st.integers(1, 3))
+def test_numbers_that_do_not_add_up_never_expose_more_than_wait(counts: list[list[GroupCounts]], retries: int) -> None:
+    retry = {"attempts": retries, "backoff_s": 60}
+    fleet = Fleet.of(plan(retry=retry, gates=[], max_concurrent_downloads=50, on_failure="pause"), 0, 0)
+    for second, groups in enumerate(counts):
+        outcome = tick(fleet.rollout, Counts(groups=tuple(groups)), CREATED_S + second, batch=100)
+        fleet.rollout = msgspec.structs.replace(fleet.rollout, progress=outcome.progress)
+        given_devices = 0
+        for action in outcome.actions:
+            if isinstance(action, Assign):
+                assert 0 < action.limit <= groups[action.group_no].assignable
+            if isinstance(action, Assign | Retry | Switch):
+                given_devices += action.limit
+        busy = sum(group.starting + group.downloading for group in groups)
+        assert given_devices <= max(0, 50 - busy)
