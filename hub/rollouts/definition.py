@@ -40,7 +40,7 @@ class TargetsSpec(_Strict, frozen=True, kw_only=True):
     """Who may get the version: one of the three."""
 
     filter: Filter | None = None
-    group: Name | None = None
+    group: Annotated[str, Meta(pattern=ids.GROUP_PATTERN)] | None = None
     devices: Devices | None = None
 
 
