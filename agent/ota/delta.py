@@ -103,6 +103,8 @@ class DeltaDownload:
             return Tried() if error.retriable else self._give_up(wanted, error)
         if offer is None:
             return Tried()
+        if notes.tries >= _TRIES:  # it ended the worker, or the power, each time
+            return self._give_up(wanted, Unavailable("delta.gave_up", f"It did not succeed in {_TRIES} attempts."))
         tries = notes.tries + 1
         self._note(wanted, _Notes(tries=tries))
         return self._use(offer, wanted, held[offer.from_sha256], last=tries >= _TRIES)

@@ -6,6 +6,7 @@ work on the whole archives, as their command lines would. bsdiff4 is measured if
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -96,20 +97,23 @@ def _decode(way: str, old: Path, new: Path, patch: Path) -> tuple[float, float]:
 
 
 def _timed_skerry(old: Path, new: Path, patch: Path, result: Path) -> tuple[float, float]:
-    import hashlib
-
     from shared.delta.apply import apply_delta
     from shared.delta.format import Pair
     from shared.delta.source import ArchiveFile
 
     pair = Pair(
-        from_sha256=hashlib.sha256(old.read_bytes()).hexdigest(),
+        from_sha256=_sha256(old),
         from_bytes=old.stat().st_size,
-        to_sha256=hashlib.sha256(new.read_bytes()).hexdigest(),
+        to_sha256=_sha256(new),
         to_bytes=new.stat().st_size,
     )
     with patch.open("rb") as delta, ArchiveFile(old) as source, result.open("wb") as out:
         return _timed(lambda: apply_delta(delta, source, lambda block: _write(out, block), pair))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(out: Any, block: bytes) -> None:

@@ -8,15 +8,22 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from agent.identity.store import IdentityStore
+from agent.ota.backoff import Backoff
+from agent.ota.delta import DeltaDownload, Tried
+from agent.ota.downloader import Downloader, Pace, Wanted
+from agent.ota.hub_source import open_client
 from agent.ota.settings import OtaSettings
+from agent.ota.slots import Slots
 from shared.bundle.unpacked import UnpackedArchive
+from shared.clock import SystemClock
 from shared.delta.format import Head, Kind, Op, Pair, pack_head, pack_op
 from shared.wire.delta import DeltaOffer
 from shared.wire.up import Event, InstallReport
 from tests.ota.conftest import Release, bundle
 from tests.ota.deltas import DELTAS, Offered, offer_delta
-from tests.ota.device import QUICK, Device
-from tests.ota.hub_sim import Fault, HubSim
+from tests.ota.device import QUICK, Device, PowerCut
+from tests.ota.hub_sim import ARTEFACT, Fault, HubSim
 
 Assign = Callable[..., bytes]
 Update = Callable[..., Awaitable[InstallReport]]
@@ -206,6 +213,47 @@ async def test_a_link_that_breaks_forever_on_the_delta_only_is_given_up(
     assert whole_fetched(hub) == 1
     assert warnings(device) == ["hub.busy"]
     assert len([seen for seen in hub.asked(DELTAS) if "?" not in seen.path]) == 5 * 2
+
+
+async def test_a_delta_that_ends_the_worker_each_time_is_given_up(
+    hub: HubSim, device: Device, release: Release, assign: Assign
+) -> None:
+    """A worker that is killed in the middle leaves nothing but the count of its attempts."""
+    old, new = release(1), release(2)
+    async with device.run():
+        await device.assign(assign(1, 1))
+        await device.until_state("committed", counter=1)
+    hub.faults = [Fault(path=offer_delta(hub, old, new).get, times=5, drop_after=1000)]
+    digest = hashlib.sha256(new).hexdigest()
+    paths = device.paths.model("digits")
+    wanted = Wanted(f"{ARTEFACT}{digest}", paths.download / f"{digest}.part", len(new), digest)
+    store = IdentityStore(device.paths.identity)
+
+    def die(_received: int) -> None:
+        raise PowerCut
+
+    def fetch(progress: Callable[[int], None]) -> Tried:
+        with open_client(hub.url, store.credentials(), QUICK) as client:
+            downloader = Downloader(
+                client,
+                SystemClock(),
+                backoff=Backoff(base_s=0.01, cap_s=0.01, max_attempts=2),
+                pace=Pace(1, 60.0),
+                sleep=lambda _s: None,
+                random=lambda: 0.0,
+                progress=progress,
+            )
+            return DeltaDownload(client, downloader, Slots(paths), 0.0).fetch(wanted)
+
+    paths.download.mkdir(exist_ok=True)
+    for _ in range(5):
+        with pytest.raises(PowerCut):
+            fetch(die)
+    for _ in range(2):
+        tried = fetch(lambda _received: None)
+        assert tried.problem is not None
+        assert (tried.problem.code, tried.used) == ("delta.gave_up", False)
+    assert not wanted.file.exists()
 
 
 async def test_a_delta_that_failed_is_not_tried_again_when_the_whole_bundle_breaks_too(
