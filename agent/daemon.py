@@ -106,6 +106,9 @@ async def _run(paths: AgentPaths, identity: Identity, profile: Profile, settings
 class Daemon:
     """One device's agent. `random` gives numbers in [0, 1)."""
 
+    stuck = False
+    """At its end: a prediction hangs in a thread, so that only an end without ceremony ends the process."""
+
     def __init__(
         self,
         paths: AgentPaths,
@@ -158,8 +161,6 @@ class Daemon:
         self._supervisor = Supervisor(self._outbox.post, clock, random)
         self._serving = asyncio.Event()
         self._stop = asyncio.Event()
-        self.stuck = False
-        """At its end: a prediction hangs in a thread, so that only an end without ceremony ends the process."""
         self._hub: Callable[[], HubStatus] = HubStatus
         self._tasks: list[asyncio.Task[None]] = []
 
