@@ -15,6 +15,7 @@ from shared.bundle.manifest import Manifest
 from shared.drift.build import ReferenceData, build_reference
 from shared.drift.contract import DataContract, FeatureContract
 from shared.drift.reference import Image, Reference, parse_reference
+from shared.preprocess import parse_pipeline
 from shared.preprocess.kernels import Array
 from shared.runtime.model import LoadedModel
 from tests.models import load_digits, unpacked_digits
@@ -27,7 +28,7 @@ class ColumnsModel:
 
     def __init__(self, columns: int, dtype: str = "float32") -> None:
         self.manifest = manifest_of(columns, dtype)
-        self.pipeline = type("Pipeline", (), {"digest": "cd" * 32})()
+        self.pipeline = parse_pipeline([], self.manifest.input)
         self.embedding = np.zeros((0, 2), np.float32)
 
     def predict(self, x: Array) -> Array:

@@ -183,9 +183,10 @@ def test_a_large_reference_is_refused_before_it_is_parsed() -> None:
 
 def test_a_reference_of_another_version_does_not_fit() -> None:
     reference, manifest, _ = columns_reference(NORMAL)
-    check_fits(reference, manifest, "cd" * 32)
+    digest = reference.preprocessing
+    check_fits(reference, manifest, digest)
     other = columns_reference(NORMAL[:, :2])[1]
-    for wrong in ((reference, manifest, "ab" * 32), (reference, other, "cd" * 32)):
+    for wrong in ((reference, manifest, "ab" * 32), (reference, other, digest)):
         with pytest.raises(InvalidInput) as caught:
             check_fits(*wrong)
         assert caught.value.code == "reference.mismatch"

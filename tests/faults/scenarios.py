@@ -27,6 +27,7 @@ from shared.clock import SystemClock
 from shared.errors import SkerryError
 from shared.join import decode_join
 from shared.wire.down import decode_desired
+from tests.faults.drift_work import DriftScenario
 from tests.faults.facts import Facts
 from tests.faults.life import Broken, check_image, living
 from tests.faults.marks import mark
@@ -268,5 +269,6 @@ SCENARIOS: Mapping[str, Scenario] = {
     "metadata": MetadataScenario(),
     "outbox": OutboxScenario(),
     "desired": DesiredScenario(),
+    "drift": DriftScenario(),
 }
 """By the names that a failure prints."""

@@ -24,6 +24,8 @@ from shared.join import encode_join
 from shared.runtime.model import LoadedModel
 from shared.wire.down import CONDITIONAL_SCHEMA, DesiredState, encode
 from tests.agent_identity.tiny_hub import Answer, TinyHub
+from tests.drift.kit import columns_reference
+from tests.faults.drift_work import TABLE
 from tests.faults.facts import Expected, Facts, save_facts
 from tests.faults.life import living
 from tests.models import load_digits, unpacked_digits
@@ -232,6 +234,14 @@ def _desired(scenario: str, directory: Path, stack: ExitStack) -> World:
     return _world(scenario, directory, Facts(device_id=DEVICE, documents=documents))
 
 
+def _drift(scenario: str, directory: Path, stack: ExitStack) -> World:
+    """A folder with the reference of a table, as a bundle would have it."""
+    (directory / "prepared" / "bundle").mkdir(parents=True)
+    _reference, _manifest, written = columns_reference(TABLE)
+    (directory / "prepared" / "bundle" / "reference.json").write_bytes(written)
+    return _world(scenario, directory, Facts(device_id=DEVICE))
+
+
 _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "install": _installing,
     "resumed-install": _installing,
@@ -247,4 +257,5 @@ _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "metadata": _metadata,
     "outbox": _outbox,
     "desired": _desired,
+    "drift": _drift,
 }
