@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import UTC
 
 from agent.ota.installation import Installation
 from agent.ota.waiting import Waiting, mode_of, waiting, window_of
@@ -31,7 +32,9 @@ class Holding:
         context, assignment = self._install.context, self._assignment
         replaces = self._install.slots.active() is not None
         default = context.profile.maintenance_window if context.settings.profile_window and replaces else None
-        return waiting(assignment, window_of(assignment, default), context.clock.now(), context.zone())
+        window = window_of(assignment, default)
+        zone = UTC if window is None else context.zone()
+        return waiting(assignment, window, context.clock.now(), zone)
 
     async def until_over(self) -> None:
         """Return when the version may be activated; errors `schedule.*`, `shadow.*`."""

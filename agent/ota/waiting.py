@@ -13,7 +13,6 @@ from datetime import UTC, datetime, tzinfo
 
 from shared.errors import InvalidInput
 from shared.profiles import MaintenanceWindow
-from shared.schedule import is_open, next_opening_s, parse_schedule, parse_zone
 from shared.wire.down import Assignment, Mode, Window
 
 __all__ = ["Waiting", "mode_of", "waiting", "window_of"]
@@ -60,6 +59,9 @@ def waiting(
         return Waiting("install.held", "It is held back until the hub says that it may be activated.")
     if window is None:
         return Waiting()
+    # Imported here, because time zones take a megabyte that a device without windows does not spend.
+    from shared.schedule import is_open, next_opening_s, parse_schedule, parse_zone
+
     schedule = parse_schedule(window.cron, window.duration_s)
     zone = device_zone if window.timezone == "device" else parse_zone(window.timezone)
     if now_s < assignment.issued_s - _SKEW_S:

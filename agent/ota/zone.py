@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 __all__ = ["device_zone"]
 
@@ -13,6 +12,8 @@ _LOCALTIME = Path("/etc/localtime")
 
 def device_zone(localtime: Path = _LOCALTIME) -> tzinfo:
     """The zone in /etc/localtime (localtime(5)); read anew at each call, because a person may change it."""
+    from zoneinfo import ZoneInfo  # see `agent.ota.waiting`
+
     try:
         with localtime.open("rb") as file:
             return ZoneInfo.from_file(file)

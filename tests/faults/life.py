@@ -27,6 +27,7 @@ from agent.ota.ports import Host
 from agent.ota.probe import ProbeResult
 from agent.ota.settings import OtaSettings
 from agent.ota.slots import Slots
+from agent.ota.worker_protocol import Request
 from agent.outbox.outbox import Outbox
 from agent.paths import AgentPaths
 from shared.clock import Clock, SystemClock
@@ -70,6 +71,20 @@ class WarmProbe:
         if not golden.passed:
             raise Conflict("probe.golden_mismatch", "The golden outputs differ.")
         return ProbeResult(golden_passed=True)
+
+
+class PatientWorker(InProcessWorker):
+    """A worker that is given up is waited for, where the real one, a process, is killed: nothing writes afterwards."""
+
+    async def ask(
+        self, request: Request, kind: type[T], timeout_s: float, progress: Callable[[int], None] | None = None
+    ) -> T:
+        asked = asyncio.ensure_future(super().ask(request, kind, timeout_s, progress))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            await asyncio.wait({asked})
+            raise
 
 
 class QuietShadow:
@@ -205,7 +220,7 @@ async def living(
     outbox = Outbox(paths.outbox, device_id=facts.device_id, limit_bytes=OUTBOX_BYTES, clock=clock)
     seams: dict[str, Any] = {"shadow": QuietShadow()}
     if warm:
-        seams |= {"open_worker": lambda: InProcessWorker(paths, settings), "probe": WarmProbe()}
+        seams |= {"open_worker": lambda: PatientWorker(paths, settings), "probe": WarmProbe()}
     lives: list[Life] = []
 
     def observe(_journal: object) -> None:
