@@ -118,6 +118,18 @@ class SimDevice:
         else:
             await self._wires.cut()
 
+    async def block_mqtt(self, blocked: bool) -> None:
+        """Take MQTT away, as a firewall does, or give it back; HTTPS stays."""
+        self._wires.blocked = blocked
+        if blocked:
+            await self._wires.cut()
+        else:
+            self.link.reconnect()
+
+    def say(self, code: str) -> None:
+        """Post an event of no importance."""
+        self._post(Event(code=code, message="From the simulator."))
+
     async def cut(self) -> None:
         """End the present connection; the device comes back by itself."""
         await self._wires.cut()

@@ -89,8 +89,8 @@ async def roll_out(
     )
 
 
-_EXPOSED = ("assigned", "downloading", "staged", "installing", "succeeded", "failed", "reverted", "rolling_back")
-_EXPOSED += ("rolled_back", "withdrawn")
+_UNDER_WAY = ("assigned", "downloading", "staged", "installing")
+_EXPOSED = (*_UNDER_WAY, "succeeded", "failed", "reverted", "rolling_back", "rolled_back", "withdrawn")
 
 
 def _exposed(group: Any) -> int:

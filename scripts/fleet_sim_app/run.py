@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from agent.settings import LinkSettings
 from scripts.fleet_sim_app.descriptors import raise_limit
 from scripts.fleet_sim_app.enrolment import Wanted, enrol_all
 from scripts.fleet_sim_app.fate import draw, profile_of
@@ -44,14 +45,19 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to simulate. `candidate` false: sessions and the first version only. timeout_s: for each step."""
+    """What to simulate. first_version, candidate: what is left out when they are false. link: the agents' settings.
+
+    timeout_s: for each step.
+    """
 
     devices: int
     scenario: Scenario
     seed: int = 1
     pace: Pace = field(default_factory=Pace)
     bundle_bytes: int = 200_000
+    first_version: bool = True
     candidate: bool = True
+    link: LinkSettings | None = None
     timeout_s: float = 900.0
     given: Given | None = None
 
@@ -96,7 +102,9 @@ class Simulation:
             began, before = time.monotonic(), self._usage()
             enrolled = await self._timed("enrolment_s", self._enrol(operator))
             self.facts["enrolments_per_s"] = round(plan.devices / self.facts["enrolment_s"], 1)
-            async with Fleet(enrolled, plan.scenario, seed=plan.seed, hub_url=operator.url, pace=plan.pace) as fleet:
+            async with Fleet(
+                enrolled, plan.scenario, seed=plan.seed, hub_url=operator.url, pace=plan.pace, link=plan.link
+            ) as fleet:
                 watching = asyncio.create_task(self._watch(fleet), name="watch")
                 try:
                     await self._connect(fleet)
@@ -161,7 +169,7 @@ class Simulation:
         self.facts["first_messages_s"] = round(await fleet.settled(self.plan.timeout_s), 2)
 
     async def _first_version(self, fleet: Fleet, operator: Operator) -> None:
-        if self.plan.given is not None:
+        if self.plan.given is not None or not self.plan.first_version:
             return
         self._watcher.step("version 1 to every device at once")
         seconds = await deploy(operator, MODEL, 1, where=_where(fleet), timeout_s=self.plan.timeout_s)

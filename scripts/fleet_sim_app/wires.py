@@ -1,7 +1,8 @@
 """A simulated device's connections: the agent's own MQTT connector, counted and with a switch for being out of reach.
 
 Rules: the session is `agent.link.mqtt`'s, byte for byte what a device speaks (docs/decisions/0014 says why it is not
-another library's). A device that is out of reach loses what it has and gets nothing new. A limit on connections being
+another library's). A device that is out of reach loses what it has and gets nothing new; where only MQTT is blocked,
+HTTPS goes on. A limit on connections being
 opened at once keeps the machine that simulates from being what is measured.
 """
 
@@ -26,10 +27,11 @@ class SwitchedConnector:
         self._figures = figures
         self._open: _Counted | None = None
         self.reachable = True
+        self.blocked = False
 
     async def connect(self, identity: Identity, credentials: Credentials, receive: Receive) -> Connection:
         """A connection, or `link.unavailable` while out of reach."""
-        if not self.reachable:
+        if not self.reachable or self.blocked:
             raise _out_of_reach()
         figures = self._figures
 
