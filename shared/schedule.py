@@ -158,6 +158,7 @@ def _number(cron: str, index: int, text: str) -> int:
 # --- evaluating -----------------------------------------------------------------------------------------------------
 def current(schedule: Schedule, zone: tzinfo, now_s: int) -> Opening | None:
     """The opening that began last, if it is still going on; None while the window is closed."""
+    now_s = _bounded(now_s)
     day = _local_day(zone, now_s) + timedelta(days=1)
     last_day = _local_day(zone, now_s - schedule.duration_s) - timedelta(days=1)
     while day >= last_day:
@@ -176,6 +177,7 @@ def is_open(schedule: Schedule, zone: tzinfo, now_s: int) -> bool:
 
 def next_opening_s(schedule: Schedule, zone: tzinfo, now_s: int) -> int:
     """When the window opens next, after this moment."""
+    now_s = _bounded(now_s)
     for day in _days_from(schedule, _local_day(zone, now_s) - timedelta(days=1)):
         later = [start for start in _openings_of(schedule, zone, day) if start > now_s]
         if later:
@@ -201,9 +203,13 @@ def _days_from(schedule: Schedule, first: date) -> Iterator[date]:
             yield day
 
 
+def _bounded(now_s: int) -> int:
+    """A clock may say anything; the calendar ends, and the next opening may be decades away."""
+    return min(max(now_s, 2 * MAX_DURATION_S), limits.MAX_CLOCK_S - 2 * _HORIZON_DAYS * 86400)
+
+
 def _local_day(zone: tzinfo, now_s: int) -> date:
-    bounded = min(max(now_s, 2 * 86400), limits.MAX_CLOCK_S - 20 * 366 * 86400)
-    return datetime.fromtimestamp(bounded, zone).date()
+    return datetime.fromtimestamp(now_s, zone).date()
 
 
 def _openings_of(schedule: Schedule, zone: tzinfo, day: date) -> Iterator[int]:

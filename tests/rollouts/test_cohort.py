@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rollouts.cohort import MODULUS, WHOLE_BP, bucket, coefficients, threshold
@@ -12,17 +12,20 @@ FACTORS = st.integers(0, 2**62).flatmap(lambda a: st.integers(0, 2**62).map(lamb
 DEVICES = [hash31(f"device-{number:05d}") for number in range(20_000)]
 
 
+@settings(deadline=None)
 @given(factors=FACTORS, shares=st.lists(st.integers(0, WHOLE_BP), min_size=2, max_size=2).map(sorted))
 def test_raising_a_percentage_only_adds_devices(factors: tuple[int, int], shares: list[int]) -> None:
     few, many = ({h for h in DEVICES[:500] if bucket(h, *factors) < threshold(share)} for share in shares)
     assert few <= many
 
 
+@settings(deadline=None)
 @given(factors=FACTORS, hash31=st.integers(0, MODULUS))
 def test_every_device_is_in_the_whole_and_none_in_nothing(factors: tuple[int, int], hash31: int) -> None:
     assert threshold(0) <= bucket(hash31, *factors) < threshold(WHOLE_BP)
 
 
+@settings(deadline=None)
 @given(factors=FACTORS)
 def test_buckets_of_different_hashes_differ_so_that_any_share_can_be_cut(factors: tuple[int, int]) -> None:
     a, _ = factors

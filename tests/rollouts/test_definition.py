@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rollouts.amounts import basis_points, millionths, moment_s, seconds
@@ -95,6 +95,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one() -> None:
     assert "percent" in caught.value.hint
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -314,6 +315,7 @@ def test_amounts_are_exact() -> None:
     assert moment_s(None, "f") is None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000))
 def test_every_hundredth_of_a_per_cent_can_be_written(share_bp: int) -> None:
     assert basis_points(share_bp / 100, "f") == share_bp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rollouts.counts import Counts, DeviceState, GroupCounts
@@ -192,6 +192,7 @@ NUMBER = st.integers(0, 300)
 COUNTS = st.builds(GroupCounts, **{name: NUMBER for name in GroupCounts.__struct_fields__ if name != "waiting_by_zone"})
 
 
+@settings(deadline=None)
 @given(counts=st.lists(st.lists(COUNTS, min_size=2, max_size=2), min_size=1, max_size=12), retries=st.integers(1, 3))
 def test_numbers_that_do_not_add_up_never_expose_more_than_wait(counts: list[list[GroupCounts]], retries: int) -> None:
     retry = {"attempts": retries, "backoff_s": 60}

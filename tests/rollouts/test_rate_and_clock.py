@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.rollouts.clockwork import MAX_STEP_S, advance
@@ -27,6 +27,7 @@ def test_a_growing_rate_grows_with_what_it_counts_and_stops_at_its_cap() -> None
     assert [per_minute(by_success, 10**6, n) for n in (0, 100, 500)] == [50, 100, 1000]
 
 
+@settings(deadline=None)
 @given(
     base=st.integers(1, 10**6),
     factor=st.integers(100, 10_000),
@@ -42,6 +43,7 @@ def test_a_rate_never_falls_and_never_passes_its_cap(
     assert rate.base <= slow <= fast <= cap
 
 
+@settings(deadline=None)
 @given(devices=st.integers(1, 100_000), steps=st.lists(st.integers(0, MAX_STEP_S), max_size=50))
 def test_over_any_steps_exactly_the_rate_is_given(devices: int, steps: list[int]) -> None:
     credit = given_devices = 0
@@ -55,11 +57,13 @@ def test_over_any_steps_exactly_the_rate_is_given(devices: int, steps: list[int]
         assert given_devices <= most
 
 
+@settings(deadline=None)
 @given(devices=st.integers(1, 100_000), gap_s=st.integers(0, 10**9))
 def test_a_gap_leaves_at_most_one_minute_of_credit(devices: int, gap_s: int) -> None:
     assert credit_after(0, devices, gap_s) <= devices * UNITS
 
 
+@settings(deadline=None)
 @given(times=st.lists(st.integers(0, 2 * CREATED_S), max_size=30))
 def test_engine_time_never_goes_back_and_jumps_add_nothing(times: list[int]) -> None:
     clock = EngineClock()

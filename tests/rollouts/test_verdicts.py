@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import comb, sqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.gates.metrics import wilson
@@ -193,6 +193,7 @@ def tail(events: int, n: int, limit: Fraction) -> Fraction:
     return sum((comb(n, k) * limit**k * (1 - limit) ** (n - k) for k in range(events, n + 1)), start=Fraction(0))
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 60), events=st.integers(1, 60), limit_ppm=st.integers(0, 400_000))
 def test_few_events_are_called_above_only_when_chance_is_below_one_in_two_thousand(
     n: int, events: int, limit_ppm: int
@@ -202,6 +203,7 @@ def test_few_events_are_called_above_only_when_chance_is_below_one_in_two_thousa
         assert tail(events, n, Fraction(limit_ppm, PPM)) <= Fraction(1, 2000)
 
 
+@settings(deadline=None)
 @given(n=st.integers(100, 10**7), limit_ppm=st.integers(1, 999_999), events=st.integers(41, 10**7))
 def test_many_events_are_called_above_exactly_when_wilsons_bound_is(n: int, limit_ppm: int, events: int) -> None:
     events = min(events, n)
@@ -213,6 +215,7 @@ def test_many_events_are_called_above_exactly_when_wilsons_bound_is(n: int, limi
         assert is_above(events, n, limit_ppm) == (gap > 0)
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 10**6), m=st.integers(1, 10**6), x=st.integers(0, 10**6), y=st.integers(0, 10**6))
 def test_worse_than_control_is_the_two_proportion_test(n: int, m: int, x: int, y: int) -> None:
     x, y = min(x, n), min(y, m)
@@ -227,6 +230,7 @@ def test_worse_than_control_is_the_two_proportion_test(n: int, m: int, x: int, y
     assert not (is_worse([Stratum(x, n, y, m)]) and is_worse([Stratum(y, m, x, n)]))
 
 
+@settings(deadline=None)
 @given(
     n=st.integers(1, 10**5),
     m=st.integers(1, 10**5),

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidInput
@@ -159,7 +159,7 @@ def test_leap_day_opens_in_the_next_leap_year() -> None:
 def test_a_wrong_clock_gets_an_answer(now_s: int) -> None:
     window = parse_schedule("0 2 * * *", HOUR)
     is_open(window, PARIS, now_s)
-    next_opening_s(window, PARIS, min(now_s, 250_000_000_000))
+    next_opening_s(window, PARIS, now_s)
 
 
 # --- against another implementation, and against the definition ------------------------------------------------------
@@ -183,6 +183,7 @@ def fields(draw: st.DrawFn) -> str:
     return " ".join(field(name) for name in _ONE)
 
 
+@settings(deadline=None)
 @given(cron=fields(), start=st.integers(utc("2020-01-01"), utc("2035-01-01")))
 def test_openings_in_utc_agree_with_cronsim(cron: str, start: int) -> None:
     try:
@@ -193,6 +194,7 @@ def test_openings_in_utc_agree_with_cronsim(cron: str, start: int) -> None:
     assert next_opening_s(window, ZoneInfo("UTC"), start) == int(theirs.timestamp())
 
 
+@settings(deadline=None)
 @given(
     hour=st.integers(0, 5),
     minute=st.integers(0, 59),
@@ -209,6 +211,7 @@ def test_openings_on_the_nights_of_change_agree_with_cronsim(hour: int, minute: 
         assert mine == int(next(theirs).timestamp())
 
 
+@settings(deadline=None)
 @given(
     cron=fields(),
     duration=st.integers(1, 3 * 24 * 60).map(lambda minutes: minutes * 60),
