@@ -130,7 +130,7 @@ def test_exit_codes_in_the_readme_are_those_of_the_code() -> None:
 # --- codes ----------------------------------------------------------------------------------------------------------
 @cache
 def _source() -> str:
-    folders = ("agent", "hub", "shared")
+    folders = ("agent", "hub", "scripts", "shared")
     return "\n".join(path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
 
 
