@@ -22,8 +22,11 @@ from typing import Any
 from agent.launch import LEAN
 from agent.ota.slots import Slots
 from agent.paths import AgentPaths
+from shared.drift.build import ReferenceData
 from tests.daemon.device import RunningAgent, give_identity, install_digits, launch
+from tests.drift.kit import CONTRACT
 from tests.link.mqtt_hub import MqttHub
+from tests.models import load_digits
 
 LIMITS = {"rss_bytes": 80 * 1000 * 1000, "first_prediction_s": 1.0, "idle_cpu_percent": 0.5}
 STARTS_COUNT = 5
@@ -110,7 +113,8 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     """All figures."""
     paths = AgentPaths(folder / "state")
     give_identity(paths)
-    install_digits(paths)
+    data = load_digits()
+    install_digits(paths, reference=ReferenceData(data.test_x, data.test_y), contract=CONTRACT)
     slots = Slots(paths.model("digits"))
     slot = slots.active()
     if slot is None:
