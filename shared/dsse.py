@@ -21,7 +21,7 @@ from securesystemslib.signer import Key, Signature, Signer
 from shared import canonical
 from shared.errors import InvalidInput, TooLarge, Untrusted
 
-__all__ = ["MAX_SIGNATURES_COUNT", "sign", "verify"]
+__all__ = ["MAX_SIGNATURES_COUNT", "sign", "signers", "verify"]
 
 MAX_SIGNATURES_COUNT = 8
 
@@ -68,6 +68,20 @@ def verify(envelope: bytes, payload_type: str, keys: Mapping[str, Key], limit: i
     except (VerificationError, UnverifiedSignatureError) as error:
         raise Untrusted("dsse.bad_signature", "The envelope's signature does not match its content.") from error
     return parsed.payload
+
+
+def signers(envelope: bytes, payload_type: str, keys: Mapping[str, Key], limit: int) -> list[str]:
+    """The key ids of those of `keys` whose signature holds, sorted; errors as of `verify`."""
+    found = []
+    for keyid, key in sorted(keys.items()):
+        try:
+            verify(envelope, payload_type, {keyid: key}, limit)
+        except Untrusted as error:
+            if error.code not in ("dsse.unknown_key", "dsse.bad_signature"):
+                raise
+            continue
+        found.append(keyid)
+    return found
 
 
 def _parse(envelope: bytes, limit: int) -> Envelope:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from agent.ota.actions import Actions, Outcome
 from agent.ota.backoff import Backoff, delay_s
+from agent.ota.counters import UNNAMED, highest_under, noted
 from agent.ota.installation import Installation
 from agent.ota.machine import BUSY, REST, Event, State, accepts, is_exhausted
 from agent.ota.threads import in_thread
@@ -31,12 +35,14 @@ class Accepted:
     """A genuine, new assignment for this device.
 
     refusal: why it must not be installed nevertheless. folder: where a person brought it from; empty: from the hub.
+    keyids: the keys that signed it.
     """
 
     assignment: Assignment
     envelope: bytes
     refusal: ErrorBody | None = None
     folder: str = ""
+    keyids: Sequence[str] = ()
 
 
 class Driver:
@@ -57,6 +63,16 @@ class Driver:
         """The highest counter accepted, waiting ones included."""
         waiting = self._newer.assignment.counter if self._newer is not None else 0
         return max(self.install.journal.floor, waiting)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The counters used up by key, by what waits too."""
+        kept, newer = self.install.journal.counters, self._newer
+        return kept if newer is None else noted(kept, newer.keyids or (UNNAMED,), newer.assignment.counter)
+
+    def is_new(self, hint: Assignment, keyids: Sequence[str]) -> bool:
+        """Whether a hint's counter is not used up under the keys that it claims; which keys count is the worker's."""
+        return hint.counter > highest_under(self.counters, keyids)
 
     def knows(self, hint: Assignment) -> bool:
         """Whether this is the assignment in hand or the one that waits, so that its coming again means nothing."""
@@ -147,7 +163,12 @@ class Driver:
         self._actions.checked = accepted.refusal is None
         await install.change(
             lambda now: now.assigned(
-                accepted.assignment, accepted.envelope, active or "", accepted.refusal, accepted.folder
+                accepted.assignment,
+                accepted.envelope,
+                active or "",
+                accepted.refusal,
+                accepted.folder,
+                accepted.keyids,
             )
         )
         install.report()
@@ -229,8 +250,10 @@ class Driver:
         if newer is None or state in REST or state is State.ROLLING_BACK or not self._is_renewal():
             return
         self._newer = None
-        floor = max(self.install.journal.floor, newer.assignment.counter)
-        await self.install.amend(assignment=newer.assignment, envelope=newer.envelope, folder=newer.folder, floor=floor)
+        fields = {"assignment": newer.assignment, "envelope": newer.envelope, "folder": newer.folder}
+        await self.install.change(
+            lambda now: msgspec.structs.replace(now.accepted(newer.assignment.counter, newer.keyids), **fields)
+        )
         self._actions.renewed()
         self.install.report()
 

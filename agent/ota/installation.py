@@ -16,6 +16,7 @@ import msgspec
 
 from agent.ota import history, journal
 from agent.ota.backoff import Backoff, delay_s
+from agent.ota.counters import UNNAMED
 from agent.ota.journal import Journal
 from agent.ota.machine import REST, Event, State
 from agent.ota.ports import Context
@@ -25,11 +26,11 @@ from shared import durable, limits
 from shared.errors import NotFound, StorageFailure, Untrusted
 from shared.wire import up
 
-__all__ = ["Installation"]
+__all__ = ["NO_BLAME", "Installation"]
 
 _LOG = logging.getLogger("agent.ota")
 _WRITE_BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
-_NO_BLAME = frozenset({"install.superseded", "install.cancelled"})
+NO_BLAME = frozenset({"install.superseded", "install.cancelled"})
 """Reasons for giving an installation up that say nothing against the version."""
 
 
@@ -52,10 +53,12 @@ class Installation:
         return self.journal.at
 
     def load(self) -> None:
-        """Read the journal; the counter's floor is the highest of the journal's and all slots'."""
+        """Read the journal; a lost one's counter is the highest of all slots', under whatever key."""
         read = journal.load(self.paths.journal, self.model)
-        floor = max([read.floor, *(record.counter for record in self.slots.records())])
-        self.journal = msgspec.structs.replace(read, floor=floor)
+        if not read.counters:
+            floor = max([read.floor, *(record.counter for record in self.slots.records())])
+            read = msgspec.structs.replace(read, floor=floor, counters={UNNAMED: floor} if floor else {})
+        self.journal = read
 
     async def change(self, make: Callable[[Journal], Journal]) -> None:
         """Make `make(journal)` the journal: on disk first, with waits until the disk takes it, then in memory."""
@@ -125,7 +128,7 @@ class Installation:
         """Having come to rest: keep what is needed, remove the rest, note and report the end. May be repeated."""
         if self.state is State.COMMITTED and self.journal.slot:
             await in_thread(self.slots.prove, self.journal.slot, self.journal.floor)
-        elif self.state is State.ROLLED_BACK and self.journal.reason_code not in _NO_BLAME:
+        elif self.state is State.ROLLED_BACK and self.journal.reason_code not in NO_BLAME:
             await in_thread(self._leave)
         await in_thread(self._tidy)
         if self.journal.assignment is not None and not self.journal.reported:

@@ -27,14 +27,19 @@ from shared.errors import InvalidInput, SkerryError
 from shared.wire.down import Assignment, DesiredState
 from shared.wire.up import Event
 
-__all__ = ["Intake", "peek"]
+__all__ = ["Intake", "claimed_keys", "peek"]
 
 _REMEMBERED = 256
 _OWN_FAULTS = ("dsse.", "assignment.")
 
 
+class _Signature(msgspec.Struct, frozen=True):
+    keyid: str
+
+
 class _Envelope(msgspec.Struct, frozen=True):
     payload: str
+    signatures: list[_Signature] = []
 
 
 def peek(envelope: bytes) -> Assignment:
@@ -45,6 +50,15 @@ def peek(envelope: bytes) -> Assignment:
         return canonical.loads_as(payload, Assignment, limit=limits.MAX_ASSIGNMENT_BYTES, what="assignment")
     except (InvalidInput, binascii.Error, ValueError) as error:
         raise InvalidInput("assignment.malformed", f"An assignment cannot be read: {error}"[:300]) from error
+
+
+def claimed_keys(envelope: bytes) -> list[str]:
+    """The keys that an envelope claims to be signed by, unverified: a hint as `peek` is; none if it cannot be read."""
+    try:
+        outer = canonical.loads_as(envelope, _Envelope, limit=limits.MAX_ASSIGNMENT_BYTES, what="assignment")
+    except InvalidInput:
+        return []
+    return [signature.keyid for signature in outer.signatures]
 
 
 class Intake:
@@ -110,7 +124,7 @@ class Intake:
                 except SkerryError as error:
                     done = self._refused(envelope, error) and done
                     continue
-                accepted = Accepted(checked.assignment, envelope, checked.refusal)
+                accepted = Accepted(checked.assignment, envelope, checked.refusal, keyids=checked.keyids)
                 self._driver(checked.assignment.model).assign(accepted)
                 self._remember(envelope)
         finally:
@@ -130,7 +144,7 @@ class Intake:
         if _name(envelope) in self._decided:
             return False
         driver = self._drivers().get(hint.model)
-        if driver is None or hint.counter > driver.floor:
+        if driver is None or driver.is_new(hint, claimed_keys(envelope)):
             return True
         if driver.knows(hint) or not self._remember(envelope):
             return False
@@ -168,8 +182,8 @@ class Intake:
             self._decided.popitem(last=False)
         return True
 
-    def _floors(self) -> dict[str, int]:
-        return {model: driver.floor for model, driver in self._drivers().items()}
+    def _floors(self) -> dict[str, dict[str, int]]:
+        return {model: driver.counters for model, driver in self._drivers().items()}
 
 
 def _name(envelope: bytes) -> str:

@@ -6,11 +6,13 @@ unknown fields are ignored, an unknown state means roll back, and so does a dama
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from agent.ota import sealed
+from agent.ota.counters import UNNAMED, noted
 from agent.ota.machine import Event, State, advance, parse_state
 from shared import limits
 from shared.errors import ErrorBody, NotFound, StorageFailure, TooLarge
@@ -24,7 +26,8 @@ __all__ = ["Journal", "load", "save"]
 class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """Where the installation of one model stands.
 
-    floor: the highest assignment counter ever accepted. envelope: the assignment in hand as received and verified.
+    floor: the counter accepted last. counters: the highest ones by the keys that signed them (`agent.ota.counters`).
+    envelope: the assignment in hand as received and verified.
     folder: where the bundle comes from if a person brought it; else the hub.
     slot: being installed. fallback: the slot to return to. attempt: failed attempts that were worth repeating.
     restarts: in a row in this state. steps: transitions of this assignment. baked_s: seconds of probation passed.
@@ -54,6 +57,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     refused: bool = False
     reported: bool = True
+    counters: dict[str, Count] = {}
     crashes: Count = 0
     orderly: bool = False
     boot: str = ""
@@ -84,6 +88,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             reported=False,
         )
 
+    def accepted(self, counter: int, keyids: Sequence[str]) -> Journal:
+        """The journal after an assignment under `counter` was accepted that these keys signed."""
+        floor = counter if keyids else max(self.floor, counter)
+        return msgspec.structs.replace(self, floor=floor, counters=noted(self.counters, keyids or (UNNAMED,), counter))
+
     def begun_again(self, boot: str) -> Journal:
         """The journal after a start of the agent; in the same start of the machine, the end before it was a crash."""
         crashed = self.at is State.PROBATION and not self.orderly and bool(boot) and boot == self.boot
@@ -92,13 +101,20 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def assigned(
-        self, assignment: Assignment, envelope: bytes, active: str, refusal: ErrorBody | None = None, folder: str = ""
+        self,
+        assignment: Assignment,
+        envelope: bytes,
+        active: str,
+        refusal: ErrorBody | None = None,
+        folder: str = "",
+        keyids: Sequence[str] = (),
     ) -> Journal:
         """The journal of a new installation; `active` is the slot to return to ("" on a first installation).
 
         `refusal` is why it must fail; it is journalled with it, so that no restart forgets it.
         """
-        fresh = Journal(model=self.model, state=self.state, floor=max(self.floor, assignment.counter))
+        fresh = Journal(model=self.model, state=self.state, floor=self.floor, counters=self.counters)
+        fresh = fresh.accepted(assignment.counter, keyids)
         fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, folder=folder, fallback=active)
         if refusal is None:
             return fresh.after(Event.ASSIGNED)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from agent.ota.driver import Accepted, Driver
-from agent.ota.intake import peek
+from agent.ota.intake import claimed_keys, peek
 from agent.ota.ports import Context, Worker
 from agent.ota.worker_protocol import Check, Checked, Found, Look
 from shared import limits
@@ -63,9 +63,9 @@ async def _offer(
     try:
         hint = peek(envelope)
         known = drivers().get(hint.model)
-        if known is not None and hint.counter <= known.floor and known.knows(hint):
+        if known is not None and not known.is_new(hint, claimed_keys(envelope)) and known.knows(hint):
             return FolderOffer(outcome="known", model=hint.model, version=hint.version, counter=hint.counter)
-        floors = {model: one.floor for model, one in drivers().items()}
+        floors = {model: one.counters for model, one in drivers().items()}
         request = Check(envelope=envelope, floors=floors, folder=folder)
         checked = await worker.ask(request, Checked, context.settings.check_timeout_s)
     except SkerryError as error:
@@ -73,7 +73,7 @@ async def _offer(
     if checked.refusal is not None:
         return _refused(context, checked.refusal, envelope)
     found = checked.assignment
-    driver(found.model).assign(Accepted(found, envelope, folder=folder))
+    driver(found.model).assign(Accepted(found, envelope, folder=folder, keyids=checked.keyids))
     return FolderOffer(outcome="accepted", model=found.model, version=found.version, counter=found.counter)
 
 
@@ -84,6 +84,4 @@ def _refused(context: Context, error: ErrorBody, envelope: bytes) -> FolderOffer
         hint = peek(envelope)
     except InvalidInput:
         return FolderOffer(outcome="refused", error=error)
-    return FolderOffer(
-        outcome="refused", model=hint.model, version=hint.version, counter=hint.counter, error=error
-    )
+    return FolderOffer(outcome="refused", model=hint.model, version=hint.version, counter=hint.counter, error=error)

@@ -24,6 +24,7 @@ from typing import BinaryIO
 from agent.identity.store import IdentityStore
 from agent.lock import exclusive
 from agent.ota.backoff import Backoff
+from agent.ota.counters import UNNAMED
 from agent.ota.delta import DeltaDownload
 from agent.ota.downloader import Downloader, Pace, Wanted
 from agent.ota.folder_source import FolderSource, check_bundle, copy_bundle, is_there, read_assignments
@@ -107,7 +108,7 @@ class Worker:
     def _look(self, folder: Path) -> list[bytes]:
         return read_assignments(folder, IdentityStore(self._paths.identity).load().device_id)
 
-    def _check(self, envelope: bytes, floors: dict[str, int], folder: str) -> Checked:
+    def _check(self, envelope: bytes, floors: dict[str, dict[str, int]], folder: str) -> Checked:
         store = IdentityStore(self._paths.identity)
         identity = store.load()
         durable.make_dir(self._paths.tuf)
@@ -141,7 +142,7 @@ class Worker:
         assignment = request.assignment
         folder = request.folder if request.folder and is_there(Path(request.folder)) else ""
         if request.recheck:
-            checked = self._check(request.envelope, {assignment.model: assignment.counter - 1}, folder)
+            checked = self._check(request.envelope, {assignment.model: {UNNAMED: assignment.counter - 1}}, folder)
             if checked.assignment != assignment:
                 raise Untrusted("assignment.changed", "The journal's assignment is not the one that was signed.")
             if checked.refusal is not None:

@@ -44,11 +44,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 class Check(msgspec.Struct, frozen=True, kw_only=True, tag="check"):
     """Refresh the release metadata and say whether this envelope may be installed.
 
-    floors: counters by model. folder: a folder that a person brought, in place of the hub.
+    floors: counters used up by model and key id (`agent.ota.counters`). folder: a folder that a person brought, in
+    place of the hub.
     """
 
     envelope: bytes
-    floors: dict[str, int]
+    floors: dict[str, dict[str, int]]
     folder: str = ""
 
 
@@ -83,10 +84,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
-    """The envelope is genuine, for this device and new. `refusal`: why it may not be installed nevertheless."""
+    """The envelope is genuine, for this device and new. `refusal`: why it may not be installed nevertheless.
+
+    keyids: the keys that signed it.
+    """
 
     assignment: Assignment
     refusal: ErrorBody | None = None
+    keyids: list[str] = []
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True, tag="fetched"):

@@ -12,6 +12,8 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from hub.trust import metadata
+from shared.assignment_keys import ASSIGNMENT_KEYS_PATH, build_assignment_keys
+from shared.limits import MAX_SEQ
 from tests.attacks.attacker import Attacker
 from tests.attacks.conftest import Assign
 from tests.attacks.victim import MODEL, Victim
@@ -115,6 +117,40 @@ async def test_fast_forward(kit: TrustKit, victim: Victim, attacker: Attacker, a
         await victim.goes_on(assign(2, 4), counter=4)
         assert victim.kept().roles["timestamp"] < 1_000
         assert victim.kept().roles["root"] == 2
+
+
+async def test_fast_forward_of_the_assignment_counter(
+    kit: TrustKit, victim: Victim, attacker: Attacker, assign: Assign
+) -> None:
+    """A stolen assignment key uses up all counters; another assignment key, by the offline ones, frees the device."""
+    async with victim.serving():
+        kit.approve(MODEL, 2, bundle(2))
+        last = kit.assignment(DEVICE, MODEL, 1, counter=MAX_SEQ, bake_s=0)
+        await victim.device.assign(last)
+        await victim.device.until_state("committed", counter=MAX_SEQ)
+        await victim.device.assign(assign(2, 3))
+        await victim.device.until(lambda: "assignment.replayed" in victim.device.events())
+        assert victim.device.serves() == 1
+
+        victim.device.messages.clear()
+        key = kit.repository.prepare_online_key("assignment", "admin")
+        files = {ASSIGNMENT_KEYS_PATH: build_assignment_keys([key])}
+        targets = metadata.revise_targets(kit.current("targets"), files=files, expires_s=kit.year_s)
+        old = assign(1, 2)  # signed by the stolen key, never delivered
+        assert kit.propose("targets", targets, files=files).published
+        await victim.device.assign(assign(2, 4))
+        await victim.device.until(lambda: victim.device.serves() == 2)
+        await victim.device.until(lambda: victim.journal().state == "committed" and victim.journal().reported)
+        assert victim.journal().floor == 4
+    async with victim.device.run():
+        assert victim.device.serves() == 2
+        for replayed in (last, old, assign(1, 3)):
+            victim.device.messages.clear()
+            await victim.device.assign(replayed)
+            await victim.device.until(lambda: bool(victim.device.events()))
+            assert victim.device.events() == ["assignment.replayed"]
+        assert victim.device.serves() == 2
+        await victim.goes_on(assign(1, 5), version=1, counter=5)
 
 
 async def test_indefinite_freeze(kit: TrustKit, victim: Victim, attacker: Attacker, assign: Assign) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.ota.backoff import Backoff, delay_s
+from agent.ota.counters import MAX_KEYS, UNNAMED, highest_under, noted
 from agent.ota.probation import Limits, Observed, VerdictKind, judge
 
 POLICY = Backoff(base_s=2.0, cap_s=60.0)
@@ -58,3 +59,26 @@ def test_more_trouble_never_turns_a_rollback_into_a_commit(
     if judge(Observed(requests, errors, latency_us, restarts), elapsed_s, LIMITS).kind is VerdictKind.ROLL_BACK:
         worse = Observed(requests, requests, latency_us + 1, restarts + 1)
         assert judge(worse, elapsed_s, LIMITS).kind is VerdictKind.ROLL_BACK
+
+
+def test_a_counter_counts_while_its_key_may_sign() -> None:
+    counters = noted(noted({}, ["old"], 2**53 - 1), ["new"], 7)
+    assert highest_under(counters, ["old", "new"]) == 2**53 - 1, "while keys overlap nothing is replayed"
+    assert highest_under(counters, ["new"]) == 7, "what a removed key signed is forgotten"
+    assert highest_under(counters, ["newer"]) == 0
+    assert highest_under(counters, ["old"]) == 2**53 - 1, "and remembered if it is listed again"
+
+
+def test_what_was_accepted_before_keys_were_noted_always_counts() -> None:
+    counters = noted({UNNAMED: 5}, ["key"], 6)
+    assert highest_under(counters, ["other"]) == 5
+    assert highest_under(counters, ["key"]) == 6
+
+
+def test_counters_never_fall_and_stay_few() -> None:
+    counters = {UNNAMED: 1}
+    for number in range(3 * MAX_KEYS):
+        counters = noted(counters, [f"{number}"], 100 - number % 7)
+    counters = noted(counters, [f"{3 * MAX_KEYS - 1}"], 1)
+    assert len(counters) == MAX_KEYS + 1
+    assert highest_under(counters, [f"{3 * MAX_KEYS - 1}"]) == 100 - (3 * MAX_KEYS - 1) % 7

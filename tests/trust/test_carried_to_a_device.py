@@ -128,7 +128,7 @@ def test_a_new_assignment_key_reaches_a_device_in_the_middle_of_an_installation(
     assert isinstance(late, Failed)
     assert late.error.code == "dsse.unknown_key", "after a restart the device would check, and refuse, the old envelope"
     (after,) = hub.desired.desired_state("pi-3").assignments
-    fresh = worker.answer(Check(envelope=after, floors={"digits": taken.assignment.counter}))
+    fresh = worker.answer(Check(envelope=after, floors={"digits": {"": taken.assignment.counter}}))
     assert isinstance(fresh, Checked)
     assert fresh.refusal is None
     assert fresh.assignment.counter > taken.assignment.counter
