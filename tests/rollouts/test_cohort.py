@@ -61,5 +61,11 @@ def test_a_share_is_raised_until_so_many_devices_are_in() -> None:
     assert threshold(WHOLE_BP, nth_bucket=MODULUS - 1) == MODULUS
 
 
+def test_a_bucket_is_what_the_database_computes() -> None:
+    assert bucket(5, 3, 7) == 22
+    assert bucket(MODULUS - 1, MODULUS - 1, 1) == 2
+    assert bucket(2**31 - 1, 12345, 678) == 678
+
+
 def test_products_fit_into_the_integers_of_a_database() -> None:
     assert (MODULUS - 1) * MODULUS + MODULUS < 2**63

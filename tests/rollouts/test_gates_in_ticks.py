@@ -17,6 +17,7 @@ from tests.rollouts.fleet import (
     group,
     kinds,
     plan,
+    reason_of,
     share,
     status,
     waits_for,
@@ -52,6 +53,22 @@ def test_a_version_that_errs_on_one_profile_only_is_stopped() -> None:
     reason = fleet.rollout.progress.reason
     assert reason is not None
     assert "jetson" in reason.message
+
+
+def test_a_version_that_is_merely_slow_is_stopped() -> None:
+    fleet = Fleet.of(plan(groups=None, strategy="canary", gates=None), 5, 45, 200, 250)
+    fleet.tick()
+    fleet.finish()
+    fine = share(0, 500)
+    fleet.evidence = (
+        Evidence(gate_no=0, candidate=fine),
+        Evidence(gate_no=1, candidate=fine, control=share(1, 50_000)),
+        Evidence(gate_no=2, candidate=share(26, 500)),
+    )
+    fleet.tick(5)
+    assert status(fleet) is Status.ROLLING_BACK
+    assert reason_of(fleet) == "gate.fail"
+    assert "latency_p95" in str(fleet.rollout.progress.reason)
 
 
 def test_a_gate_without_enough_samples_holds_the_group() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -108,6 +110,23 @@ def test_outside_the_window_nothing_is_assigned_and_the_next_opening_is_named() 
     assert not fleet.in_state(*EXPOSED)
     fleet.tick(1)
     assert len(fleet.in_state(DeviceState.ASSIGNED)) == 10
+
+
+@pytest.mark.parametrize(
+    ("night", "opens", "closes"),
+    [
+        ("2027-03-27T22:00:00+00:00", "2027-03-28T01:00:00+00:00", "2027-03-28T02:00:00+00:00"),  # 02:00 does not exist
+        ("2027-10-30T22:00:00+00:00", "2027-10-31T00:00:00+00:00", "2027-10-31T01:00:00+00:00"),  # 02:00 comes twice
+    ],
+)
+def test_a_window_at_two_on_the_nights_on_which_the_clocks_change(night: str, opens: str, closes: str) -> None:
+    window = {"cron": "0 2 * * *", "duration_s": "1h", "timezone": "Europe/Paris"}
+    fleet = Fleet.of(plan(window=window, rate={"per_minute": 1}, groups=[{"name": "all", "percent": 100}]), 1000)
+    fleet.now_s = int(datetime.fromisoformat(night).timestamp())
+    assigned_at = [fleet.now_s for outcome in (fleet.tick(60) for _ in range(7 * 60)) if outcome.actions]
+    assert assigned_at[0] == int(datetime.fromisoformat(opens).timestamp())
+    assert assigned_at[-1] == int(datetime.fromisoformat(closes).timestamp()) - 60
+    assert len(assigned_at) == 60
 
 
 def test_with_device_zones_only_devices_whose_window_is_open_are_assigned() -> None:
