@@ -83,8 +83,10 @@ def read(kind: Kind, operator: Operator, pieces: tuple[str, ...]) -> Value:
 def _any_or_nothing(kind: Kind, operator: Operator, pieces: tuple[str, ...]) -> Value:
     if len(pieces) == 1:
         raise NotAValue("a value is not empty; '*' stands for any")
-    if operator in _ORDERED or kind is Kind.FLAG:
-        raise NotAValue("'*' has no order" if operator in _ORDERED else "it is true or false")
+    if operator in _ORDERED:
+        raise NotAValue("'*' has no order")
+    if kind in (Kind.FLAG, Kind.GROUP):
+        raise NotAValue("it is true or false" if kind is Kind.FLAG else "it is the name of a group")
     return Present()
 
 

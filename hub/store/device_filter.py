@@ -64,7 +64,7 @@ def device_condition(node: Node, around: Surroundings) -> Condition:
         case Either(parts):
             return or_(false(), *(device_condition(part, around) for part in parts))
         case Comparison():
-            positive = or_(false(), *(_holds(node, value, around) for value in node.values))
+            positive = _holds(node, around)
             return not_(positive) if node.operator in (Operator.NE, Operator.OUT) else positive
 
 
@@ -78,22 +78,33 @@ def group_members(name: str) -> Condition:
     return _among(device_group_members, device_group_members.c.group_name == name)
 
 
-# --- one comparison with one value ------------------------------------------------------------------------------------
-def _holds(node: Comparison, value: Value, around: Surroundings) -> Condition:
-    if node.field == "group" and isinstance(value, Pattern):
-        name = value.pieces[0]
-        inner = around.groups[name]
-        return group_members(name) if inner is None else device_condition(inner, around)
-    if node.field == "online" and isinstance(value, Number):
-        heard = _among(device_status, device_status.c.last_seen_s >= around.online_since_s)
-        online = and_(devices.c.status == "active", heard)
-        return online if value.value else not_(online)
+# --- one comparison ---------------------------------------------------------------------------------------------------
+def _holds(node: Comparison, around: Surroundings) -> Condition:
+    """Whether one of the values fits, in one look at the device's row."""
+    if node.field == "group":
+        return or_(false(), *(_is_member(value, around) for value in node.values))
+    if node.field == "online":
+        return or_(false(), *(_is_online(value, around) for value in node.values))
     name = node.field
     if node.operator in _ORDER and FIELDS[name].kind is Kind.RELEASE:
         name += "_key"
     elif name in _TOTALS and not node.key:
         name = f"all {name}"
-    return _SOURCES[name](node.key, lambda column: _test(node, value, column, around))
+    source = _SOURCES[name]
+    return source(node.key, lambda column: or_(false(), *(_test(node, value, column, around) for value in node.values)))
+
+
+def _is_member(value: Value, around: Surroundings) -> Condition:
+    if not isinstance(value, Pattern):
+        return false()
+    inner = around.groups[value.pieces[0]]
+    return group_members(value.pieces[0]) if inner is None else device_condition(inner, around)
+
+
+def _is_online(value: Value, around: Surroundings) -> Condition:
+    heard = _among(device_status, device_status.c.last_seen_s >= around.online_since_s)
+    online = and_(devices.c.status == "active", heard)
+    return not_(online) if value == Number(0) else online
 
 
 def _test(node: Comparison, value: Value, column: ColumnElement[Any], around: Surroundings) -> Condition:

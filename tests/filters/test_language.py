@@ -155,6 +155,8 @@ def test_a_filter_selects_exactly_these(connection: Connection, text: str, expec
         ("tag.site=='a\x00b'", "filter.value", 11),
         ("group=lt=a", "filter.operator", 6),
         ("group==A", "filter.value", 8),
+        ("group==*", "filter.value", 8),
+        ("online==*", "filter.value", 9),
         ("group.canaries=in=(true)", "filter.operator", 15),
         ("group.canaries==1", "filter.value", 17),
         ("requests.Digits==1", "filter.field", 1),
