@@ -46,6 +46,7 @@ class Memberships:
             unfit=self._compatibility.unfit(profiles_of(connection, asked), manifest.requirements),
             zoned=plan.window is not None and plan.window.timezone == DEVICE_ZONE,
             open_to_new=plan.allow_new_devices,
+            slow=plan.rate is not None or plan.max_concurrent_downloads is not None,
         )
 
     def _targets(self, connection: Connection, targets: Targets) -> Condition:

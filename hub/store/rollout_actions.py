@@ -19,12 +19,15 @@ from hub.store.device_filter import Condition
 from hub.store.rollout_counts import due, held
 from hub.store.rollouts import RolloutRow
 from hub.store.schema import assignments, device_models, devices, rollout_devices, versions
+from hub.store.schema.rollouts import IS_MARKED, IS_WAITING
 from shared.errors import SkerryError
 
 __all__ = ["Giver", "Moment", "assign_waiting", "previous_versions", "retry_failed", "return_some", "switch_held"]
 
 _ROW = rollout_devices.c
 _PICKED = 3
+Order = tuple[ColumnElement[Any], ...]
+_ORDER: Order = (_ROW.place, _ROW.device_id)
 UNDER_WAY = ("assigned", "downloading", "staged", "installing")
 EXPOSED = (*UNDER_WAY, "succeeded", "failed", "reverted")
 
@@ -42,7 +45,7 @@ class Moment:
 
 # --- picking ----------------------------------------------------------------------------------------------------------
 def _mine(row: RolloutRow) -> ColumnElement[bool]:
-    return and_(_ROW.rollout_no == row.rollout_no, _ROW.dirty == _PICKED)
+    return and_(_ROW.rollout_no == row.rollout_no, IS_MARKED, _ROW.dirty == _PICKED)
 
 
 def _picked(row: RolloutRow) -> Condition:
@@ -52,9 +55,9 @@ def _picked(row: RolloutRow) -> Condition:
 
 
 def _pick(
-    connection: Connection, row: RolloutRow, among: ColumnElement[bool], order: ColumnElement[Any], limit: int
+    connection: Connection, row: RolloutRow, among: ColumnElement[bool], order: Order, limit: int
 ) -> int:
-    chosen = select(_ROW.device_id).where(_ROW.rollout_no == row.rollout_no, among).order_by(order).limit(limit)
+    chosen = select(_ROW.device_id).where(_ROW.rollout_no == row.rollout_no, among).order_by(*order).limit(limit)
     ids = chosen.subquery()
     store.lock_devices(connection, devices.c.device_id.in_(select(ids.c.device_id)))
     own = device_models.alias("own")
@@ -118,7 +121,7 @@ def _counter() -> ColumnElement[int]:
 
 def _give(
     connection: Connection, row: RolloutRow, at: Moment, give: Giver, mode: str, among: ColumnElement[bool],
-    order: ColumnElement[Any], limit: int, attempt: int,
+    order: Order, limit: int, attempt: int,
 ) -> int:  # fmt: skip
     if not _pick(connection, row, among, order, limit):
         return 0
@@ -145,15 +148,15 @@ def assign_waiting(
     connection: Connection, row: RolloutRow, at: Moment, give: Giver, *,
     group_no: int, limit: int, mode: str, zones: tuple[str, ...], outranking: list[int],
 ) -> int:  # fmt: skip
-    """Give the version to at most `limit` devices of a group that wait, by bucket; returns how many."""
-    among = and_(_ROW.group_no == group_no, _ROW.state == "waiting")
+    """Give the version to at most `limit` devices of a group that wait, in their order; returns how many."""
+    among = and_(_ROW.group_no == group_no, IS_WAITING)
     if zones:
         among = and_(among, _ROW.timezone.in_(zones))
     elif not _is_zoned(row.plan):
-        among = and_(among, _ROW.timezone == "")  # so that the index gives them in the order of the buckets
+        among = and_(among, _ROW.timezone == "")  # so that the index gives them in order
     if outranking:
         among = and_(among, ~held(outranking))
-    return _give(connection, row, at, give, mode, among, _ROW.bucket, limit, 1)
+    return _give(connection, row, at, give, mode, among, _ORDER, limit, 1)
 
 
 def _is_zoned(plan: Plan) -> bool:
@@ -165,7 +168,7 @@ def switch_held(
 ) -> int:
     """Let at most `limit` devices of a group activate what they hold; returns how many."""
     among = and_(_ROW.group_no == group_no, _ROW.state == "staged", _ROW.mode == "hold")
-    return _give(connection, row, at, give, "live", among, _ROW.bucket, limit, 0)
+    return _give(connection, row, at, give, "live", among, _ORDER, limit, 0)
 
 
 def retry_failed(
@@ -178,7 +181,7 @@ def retry_failed(
         _ROW.attempts < row.plan.retry.attempts,
         due(row.plan, at.elapsed_e),
     )
-    return _give(connection, row, at, give, mode, among, _ROW.changed_e, limit, 1)
+    return _give(connection, row, at, give, mode, among, (_ROW.changed_e, _ROW.device_id), limit, 1)
 
 
 # --- taking back ------------------------------------------------------------------------------------------------------
@@ -206,7 +209,7 @@ def return_some(
     """
     same = _ROW.previous_version.is_(None) if version is None else _ROW.previous_version == version
     among = and_(_ROW.group_no == group_no, _ROW.state.in_(states), same)
-    picked = _pick(connection, row, among, _ROW.device_id, limit)
+    picked = _pick(connection, row, among, (_ROW.device_id,), limit)
     if not picked:
         return 0
     gone = _drop_inactive(connection, row, at)

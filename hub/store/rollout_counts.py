@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, or_, select
 
 from hub.rollouts.counts import DeviceState, GroupCounts
 from hub.rollouts.plan import DEVICE_ZONE, Mode, Plan
 from hub.rollouts.timing import START_GRACE_S, backoff_s, observe_s
 from hub.store.rollouts import RolloutRow
 from hub.store.schema import rollout_devices
+from hub.store.schema.rollouts import IS_VANISHED, IS_WAITING
 
 __all__ = ["ended_by_profile", "group_counts", "held"]
 
@@ -68,28 +69,42 @@ def _count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _by_time(connection: Connection, row: RolloutRow, elapsed_e: int, found: Numbers) -> None:
+    """What has waited too long is few rows at one end of the index; the rest is asked only where the plan needs it."""
     plan = row.plan
-    waits = {number: elapsed_e - observe_s(plan, group) for number, group in enumerate(plan.groups)}
-    too_old = or_(*(and_(_ROW.group_no == number, _ROW.changed_e < moment) for number, moment in waits.items()))
+    for moment, numbers in _patience(plan, elapsed_e).items():
+        old = and_(_ROW.group_no.in_(numbers), _ROW.state.in_(("assigned", *_IN_HAND)), _ROW.changed_e < moment)
+        for group_no, state, n in _grouped(connection, row, old):
+            if state == "assigned":
+                found[group_no]["unreached"] = n
+        first = and_(old, _ROW.attempts <= 1)
+        for group_no, state, n in _grouped(connection, row, first):
+            if state != "assigned":
+                found[group_no]["silent"] = found[group_no].get("silent", 0) + n
+    if plan.retry.attempts > 1:
+        again = and_(_ROW.state.in_(("assigned", *_IN_HAND)), _ROW.attempts > 1)
+        for group_no, _, n in _grouped(connection, row, again):
+            found[group_no]["retrying"] = found[group_no].get("retrying", 0) + n
+    if plan.max_concurrent_downloads is not None:
+        recent = and_(_ROW.state == "assigned", _ROW.changed_e > elapsed_e - START_GRACE_S)
+        for group_no, _, n in _grouped(connection, row, recent):
+            found[group_no]["starting"] = n
+
+
+def _patience(plan: Plan, elapsed_e: int) -> dict[int, list[int]]:
+    """The groups by the moment before which a device that has not moved since has waited too long."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, group in enumerate(plan.groups):
+        found[elapsed_e - observe_s(plan, group)].append(number)
+    return found
+
+
+def _grouped(connection: Connection, row: RolloutRow, among: ColumnElement[bool]) -> list[tuple[int, str, int]]:
     query = (
-        select(
-            _ROW.group_no,
-            _ROW.state,
-            _count_if(_ROW.changed_e > elapsed_e - START_GRACE_S).label("recent"),
-            _count_if(too_old).label("old"),
-            _count_if(and_(too_old, _ROW.attempts <= 1)).label("silent"),
-            _count_if(_ROW.attempts > 1).label("retrying"),
-        )
-        .where(_ROW.rollout_no == row.rollout_no, _ROW.state.in_(("assigned", *_IN_HAND)))
+        select(_ROW.group_no, _ROW.state, func.count())
+        .where(_ROW.rollout_no == row.rollout_no, among)
         .group_by(_ROW.group_no, _ROW.state)
     )
-    for one in connection.execute(query):
-        numbers = found[one.group_no]
-        if one.state == "assigned":
-            numbers["starting"], numbers["unreached"] = one.recent, one.old
-        else:
-            numbers["silent"] = numbers.get("silent", 0) + one.silent
-        numbers["retrying"] = numbers.get("retrying", 0) + one.retrying
+    return [(one[0], one[1], one[2]) for one in connection.execute(query)]
 
 
 def _retries(connection: Connection, row: RolloutRow, elapsed_e: int, found: Numbers) -> None:
@@ -136,7 +151,7 @@ def _holding(connection: Connection, row: RolloutRow, elapsed_e: int, found: Num
 def _vanished(connection: Connection, row: RolloutRow, found: Numbers) -> None:
     query = (
         select(_ROW.group_no, func.count().label("n"))
-        .where(_ROW.rollout_no == row.rollout_no, _ROW.vanished > 0, _ROW.state == "succeeded")
+        .where(_ROW.rollout_no == row.rollout_no, IS_VANISHED, _ROW.state == "succeeded")
         .group_by(_ROW.group_no)
     )
     for one in connection.execute(query):
@@ -151,7 +166,7 @@ def held(outranking: Sequence[int]) -> ColumnElement[bool]:
         .where(
             other.c.device_id == _ROW.device_id,
             other.c.model == _ROW.model,
-            other.c.current == 1,
+            other.c.current == literal_column("1"),
             other.c.rollout_no.in_(list(outranking)),
             other.c.state.in_(_HOLDERS),
         )
@@ -163,7 +178,7 @@ def held(outranking: Sequence[int]) -> ColumnElement[bool]:
 def _held(connection: Connection, row: RolloutRow, outranking: Sequence[int], found: Numbers) -> None:
     query = (
         select(_ROW.group_no, func.count().label("n"))
-        .where(_ROW.rollout_no == row.rollout_no, _ROW.state == "waiting", held(outranking))
+        .where(_ROW.rollout_no == row.rollout_no, IS_WAITING, held(outranking))
         .group_by(_ROW.group_no)
     )
     for one in connection.execute(query):
@@ -173,7 +188,7 @@ def _held(connection: Connection, row: RolloutRow, outranking: Sequence[int], fo
 def _zones(connection: Connection, row: RolloutRow, outranking: Sequence[int], found: Numbers) -> None:
     query = (
         select(_ROW.group_no, _ROW.timezone, func.count().label("n"))
-        .where(_ROW.rollout_no == row.rollout_no, _ROW.state == "waiting")
+        .where(_ROW.rollout_no == row.rollout_no, IS_WAITING)
         .group_by(_ROW.group_no, _ROW.timezone)
     )
     if outranking:

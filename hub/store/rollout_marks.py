@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, selec
 from hub.rollouts.state import ENDED, Status
 from hub.store.device_filter import Condition
 from hub.store.schema import devices, rollout_arrivals, rollout_devices, rollouts
+from hub.store.schema.rollouts import IS_CURRENT
 
 __all__ = ["ACTIVE_STATUSES", "add_arrivals", "mark_moved", "supersede"]
 
@@ -29,7 +30,7 @@ _MARK = (
     .where(
         rollout_devices.c.device_id == bindparam("of_device"),
         rollout_devices.c.model == bindparam("of_model"),
-        rollout_devices.c.current == 1,
+        IS_CURRENT,
     )
     .values(dirty=1)
 )
@@ -60,7 +61,7 @@ def supersede(
     if len(others) == (taker is not None):
         return
     own = 0 if taker is None else taker.rollout_no
-    held = and_(rollout_devices.c.rollout_no != own, rollout_devices.c.current == 1)
+    held = and_(rollout_devices.c.rollout_no != own, IS_CURRENT)
     _let_go(connection, selection, held, model, now_s)
     losers = [
         row.rollout_no
@@ -91,5 +92,5 @@ def _let_go(
         )
     )
     connection.execute(
-        update(rollout_devices).where(rows.model == model, among, chosen, rows.current == 1).values(current=0)
+        update(rollout_devices).where(rows.model == model, among, chosen, IS_CURRENT).values(current=0)
     )

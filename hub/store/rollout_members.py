@@ -24,6 +24,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     not_,
     null,
     or_,
@@ -62,6 +63,8 @@ class Membership:
     """Conditions on `devices`. groups: one each, None for those by threshold. unfit: profile to reason code.
 
     zoned: a device's own time zone matters (its tag `timezone`). open_to_new: may devices join after the creation?
+    slow: a limit lets only some devices of a group go at a time, so their order matters and is that of the hash;
+    otherwise it is that of their ids, which lie together on the disk.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Membership:
     unfit: Mapping[str, str]
     zoned: bool
     open_to_new: bool
+    slow: bool
 
 
 def listed(connection: Connection, ids: Sequence[str]) -> Condition:
@@ -174,6 +178,7 @@ def join(
         "device_id": found.c.device_id,
         "model": literal(membership.model),
         "bucket": found.c.bucket,
+        "place": found.c.bucket if membership.slow else literal(0, BigInteger),
         "group_no": found.c.group_no,
         "state": _first_state(row, found.c.device_id, found.c.reason_code, membership.model),
         "profile": found.c.profile,
@@ -203,7 +208,7 @@ def _first_state(
     taken = exists().where(
         other.c.device_id == device_id,
         other.c.model == model,
-        other.c.current == 1,
+        other.c.current == literal_column("1"),
         other.c.rollout_no > row.rollout_no,
     )
     return case((reason != "", literal("skipped")), (taken, literal("superseded")), else_=literal("waiting"))

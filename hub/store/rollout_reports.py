@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_
 
 from hub.store.rollouts import RolloutRow, bump
 from hub.store.schema import device_models, device_status, rollout_devices, rollouts, versions
+from hub.store.schema.rollouts import IS_MARKED, IS_VANISHED
 
 __all__ = ["sweep_vanished", "take_reports"]
 
@@ -30,7 +31,7 @@ def take_reports(connection: Connection, limit: int) -> int:
     claimed = _claim(connection, limit)
     if not claimed:
         return 0
-    mine = _ROW.dirty == _CLAIMED
+    mine = and_(IS_MARKED, _ROW.dirty == _CLAIMED)
     news = _news().where(mine).subquery()
     here = and_(_ROW.rollout_no == news.c.rollout_no, _ROW.device_id == news.c.device_id)
     elapsed = select(rollouts.c.elapsed_e).where(rollouts.c.rollout_no == _ROW.rollout_no).scalar_subquery()
@@ -51,7 +52,8 @@ def take_reports(connection: Connection, limit: int) -> int:
 
 
 def _claim(connection: Connection, limit: int) -> int:
-    marked = select(_ROW.rollout_no, _ROW.device_id).where(_ROW.dirty == 1).order_by(_ROW.device_id).limit(limit)
+    marked = select(_ROW.rollout_no, _ROW.device_id).where(IS_MARKED, _ROW.dirty == 1)
+    marked = marked.order_by(_ROW.device_id).limit(limit)
     if connection.dialect.name == "postgresql":
         marked = marked.with_for_update()
     ids = marked.subquery()
@@ -141,7 +143,7 @@ def sweep_vanished(connection: Connection, row: RolloutRow, group_no: int, heard
     )
     mine = and_(_ROW.rollout_no == row.rollout_no, _ROW.group_no == group_no)
     back = connection.execute(
-        update(rollout_devices).where(mine, _ROW.vanished == 1, seen >= heard_since_s).values(vanished=0)
+        update(rollout_devices).where(mine, IS_VANISHED, seen >= heard_since_s).values(vanished=0)
     ).rowcount
     gone = connection.execute(
         update(rollout_devices)

@@ -40,5 +40,10 @@ assignments = Table(
     Column("mode", String(8), nullable=False, default="live", server_default="live"),  # live | hold | shadow
     Column("conditions", Text, nullable=False, default="", server_default=""),  # JSON: its window, its shadow
     Index("ix_assignments_model_version", "model", "version"),
-    Index("ix_assignments_published_s", "published_s"),
+)
+Index(  # only what is still to be sent, so that sending a fleet its documents costs the same for each device
+    "ix_assignments_unsent",
+    assignments.c.device_id,
+    sqlite_where=assignments.c.published_s.is_(None),
+    postgresql_where=assignments.c.published_s.is_(None),
 )

@@ -7,11 +7,24 @@ something since that the row does not know. Times ending in `_e` are engine time
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    literal_column,
+)
 
 from hub.store.schema.base import ID, metadata
 
-__all__ = ["rollout_arrivals", "rollout_devices", "rollout_events", "rollout_groups", "rollouts"]
+__all__ = ["IS_CURRENT", "IS_MARKED", "IS_VANISHED", "IS_WAITING"]
+__all__ += ["rollout_arrivals", "rollout_devices", "rollout_events", "rollout_groups", "rollouts"]
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -54,6 +67,7 @@ rollout_devices = Table(
     Column("device_id", ID, ForeignKey("devices.device_id"), primary_key=True),
     Column("model", ID, nullable=False),
     Column("bucket", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),  # in the order of assigning: the bucket, or 0 where no limit slows it
     Column("group_no", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("profile", String(63), nullable=False),
@@ -72,35 +86,44 @@ rollout_devices = Table(
     Index("ix_rollout_devices_count", "rollout_no", "group_no", "state", "changed_e", "attempts", "profile"),
     sqlite_with_rowid=False,
 )
+# The conditions of partial indexes, word for word: SQLite uses one only for a query that says the same without a
+# parameter in its place.
+IS_WAITING = rollout_devices.c.state == literal_column("'waiting'")
+IS_CURRENT = rollout_devices.c.current == literal_column("1")
+IS_MARKED = rollout_devices.c.dirty > literal_column("0")
+IS_VANISHED = rollout_devices.c.vanished > literal_column("0")
 Index(
     "ix_rollout_devices_waiting",
     rollout_devices.c.rollout_no,
     rollout_devices.c.group_no,
     rollout_devices.c.timezone,
-    rollout_devices.c.bucket,
-    sqlite_where=rollout_devices.c.state == "waiting",
-    postgresql_where=rollout_devices.c.state == "waiting",
+    rollout_devices.c.place,
+    rollout_devices.c.device_id,
+    sqlite_where=IS_WAITING,
+    postgresql_where=IS_WAITING,
 )
 Index(  # one rollout at the most has assigned a device its model
     "ix_rollout_devices_current",
     rollout_devices.c.device_id,
     rollout_devices.c.model,
     unique=True,
-    sqlite_where=rollout_devices.c.current == 1,
-    postgresql_where=rollout_devices.c.current == 1,
+    sqlite_where=IS_CURRENT,
+    postgresql_where=IS_CURRENT,
 )
 Index(
     "ix_rollout_devices_dirty",
+    rollout_devices.c.rollout_no,
+    rollout_devices.c.dirty,
     rollout_devices.c.device_id,
-    sqlite_where=rollout_devices.c.dirty > 0,
-    postgresql_where=rollout_devices.c.dirty > 0,
+    sqlite_where=IS_MARKED,
+    postgresql_where=IS_MARKED,
 )
 Index(
     "ix_rollout_devices_vanished",
     rollout_devices.c.rollout_no,
     rollout_devices.c.group_no,
-    sqlite_where=rollout_devices.c.vanished > 0,
-    postgresql_where=rollout_devices.c.vanished > 0,
+    sqlite_where=IS_VANISHED,
+    postgresql_where=IS_VANISHED,
 )
 
 rollout_arrivals = Table(  # devices that came or changed since memberships were last looked at; appended to only

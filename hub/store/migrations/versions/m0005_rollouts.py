@@ -72,6 +72,7 @@ def _rollout_devices() -> None:
         sa.Column("device_id", sa.String(length=63), nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("bucket", sa.BigInteger(), nullable=False),
+        sa.Column("place", sa.BigInteger(), nullable=False),
         sa.Column("group_no", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("profile", sa.String(length=63), nullable=False),
@@ -94,18 +95,17 @@ def _rollout_devices() -> None:
     )
     counted = ["rollout_no", "group_no", "state", "changed_e", "attempts", "profile"]
     op.create_index("ix_rollout_devices_count", "rollout_devices", counted, unique=False)
-    waiting = ["rollout_no", "group_no", "timezone", "bucket"]
-    _partial("ix_rollout_devices_waiting", waiting, "state = 'waiting'")
-    _partial("ix_rollout_devices_current", ["device_id", "model"], "current = 1", unique=True)
-    _partial("ix_rollout_devices_dirty", ["device_id"], "dirty > 0")
-    _partial("ix_rollout_devices_vanished", ["rollout_no", "group_no"], "vanished > 0")
+    table = "rollout_devices"
+    waiting = ["rollout_no", "group_no", "timezone", "place", "device_id"]
+    _partial(table, "ix_rollout_devices_waiting", waiting, "state = 'waiting'")
+    _partial(table, "ix_rollout_devices_current", ["device_id", "model"], "current = 1", unique=True)
+    _partial(table, "ix_rollout_devices_dirty", ["rollout_no", "dirty", "device_id"], "dirty > 0")
+    _partial(table, "ix_rollout_devices_vanished", ["rollout_no", "group_no"], "vanished > 0")
 
 
-def _partial(name: str, columns: list[str], where: str, *, unique: bool = False) -> None:
+def _partial(table: str, name: str, columns: list[str], where: str, *, unique: bool = False) -> None:
     condition = sa.text(where)
-    op.create_index(
-        name, "rollout_devices", columns, unique=unique, sqlite_where=condition, postgresql_where=condition
-    )
+    op.create_index(name, table, columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 
 
 def _rollout_events() -> None:
@@ -137,7 +137,9 @@ def _rollout_arrivals() -> None:
 
 
 def _columns() -> None:
-    """How an assignment is to be taken; which assignment of a device's went live last."""
+    """How an assignment is to be taken; which assignment of a device's went live last; what is still to be sent."""
+    op.drop_index("ix_assignments_published_s", table_name="assignments")
+    _partial("assignments", "ix_assignments_unsent", ["device_id"], "published_s IS NULL")
     op.add_column("assignments", sa.Column("mode", sa.String(length=8), nullable=False, server_default="live"))
     op.add_column("assignments", sa.Column("conditions", sa.Text(), nullable=False, server_default=""))
     op.add_column("device_models", sa.Column("served_counter", sa.BigInteger(), nullable=False, server_default="0"))
@@ -145,10 +147,8 @@ def _columns() -> None:
 
 def _devices() -> None:
     op.add_column("devices", sa.Column("hash31", sa.BigInteger(), nullable=False, server_default="0"))
-    unsent = sa.text("desired_revision > published_revision")
-    op.create_index(
-        "ix_devices_unsent", "devices", ["device_id"], unique=False, sqlite_where=unsent, postgresql_where=unsent
-    )
+    _partial("devices", "ix_devices_unsent", ["device_id"], "desired_revision > published_revision")
+    op.drop_index("ix_devices_status", table_name="devices")
     _fill_hashes(op.get_bind())
 
 
