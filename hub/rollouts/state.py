@@ -104,10 +104,14 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- how it stands ---------------------------------------------------------------------------------------------------
 class EngineClock(msgspec.Struct, frozen=True, kw_only=True):
-    """`wall_s`: the wall clock at the last tick, seconds since 1970. `elapsed_s`: engine time."""
+    """`wall_s`: the wall clock at the last tick, seconds since 1970. `elapsed_s`: engine time.
+
+    `jumped_s`: engine time at the last tick that found the wall clock set, or the hub away; None: never.
+    """
 
     wall_s: int = 0
     elapsed_s: int = 0
+    jumped_s: int | None = None
 
 
 class GroupProgress(msgspec.Struct, frozen=True, kw_only=True):

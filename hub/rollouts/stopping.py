@@ -47,9 +47,9 @@ def roll_back(draft: Draft, reason: Reason, groups: tuple[int, ...]) -> None:
 
 
 def check_end(draft: Draft) -> None:
-    """Do what the plan says at the end time. A clock that has just jumped ends nothing."""
+    """Do what the plan says at the end time. A clock that jumped a short while ago ends nothing."""
     plan = draft.plan
-    if plan.end_s is None or draft.now_s < plan.end_s or not draft.may_expose:
+    if plan.end_s is None or draft.now_s < plan.end_s or not (draft.may_expose and draft.step.settled):
         return
     if draft.status not in (Status.PLANNED, Status.RUNNING, Status.PAUSED, Status.KEEPING):
         return

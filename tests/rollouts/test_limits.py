@@ -195,6 +195,21 @@ def test_before_its_creation_a_rollout_stands_still_and_goes_on_when_the_clock_i
     assert len(fleet.in_state(*EXPOSED)) == 5
 
 
+def test_a_clock_that_is_ahead_for_a_moment_ends_no_rollout() -> None:
+    fleet = Fleet.of(plan(at_end="roll_back", end_at="2027-06-01T00:00:00+00:00"), 5, 45)
+    fleet.tick()
+    fleet.finish()
+    fleet.now_s += 365 * 86400
+    fleet.wait(500, step_s=5)
+    assert status(fleet) is Status.RUNNING
+    fleet.now_s -= 365 * 86400
+    fleet.wait(3600)
+    assert status(fleet) is Status.RUNNING
+    fleet.now_s += 365 * 86400
+    fleet.wait(720)
+    assert status(fleet) is Status.ROLLING_BACK
+
+
 def test_silence_is_counted_in_engine_time() -> None:
     fleet = Fleet.of(plan(), 5, 0)
     fleet.tick()
