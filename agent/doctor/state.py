@@ -12,6 +12,7 @@ import msgspec
 
 from agent.doctor.subject import Reporter, Subject
 from agent.ota import history, journal
+from agent.ota.installation import NO_BLAME
 from agent.ota.machine import State
 from agent.ota.slots import Slots
 from shared import durable, ids, limits
@@ -156,7 +157,7 @@ def check_installs(subject: Subject, report: Reporter) -> None:
     for model in _models(subject):
         past = history.entries(subject.paths.model(model).root / "history.json")
         for entry in past[-_RECENT_COUNT:]:
-            if entry.state == State.COMMITTED:
+            if entry.state == State.COMMITTED or entry.reason_code in NO_BLAME:
                 continue
             when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(entry.ended_s))
             report.warn(

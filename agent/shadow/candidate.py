@@ -1,4 +1,4 @@
-"""The daemon's end of the candidate's process: starts it, asks it one row at a time, and gives it a deadline.
+"""The daemon's end of the candidate's process: starts it, has it load, asks it one row at a time, within deadlines.
 
 Blocking, for one thread. Rules: no more is read than an answer can have; a process that ends is `shadow.crashed`, one
 that does not answer in time is killed and `shadow.hung`; both are final.
@@ -40,12 +40,10 @@ class Reply:
 
 
 class Candidate:
-    """A running candidate; use it as a context. `ready` is what it said of itself."""
+    """A candidate's process; use it as a context, `load` first."""
 
-    def __init__(
-        self, order: Order, manifest: Manifest, *, start_s: float, answer_s: float, module: str = "agent.shadow.child"
-    ) -> None:
-        """Start and load; errors `shadow.not_started`, `shadow.crashed`, `shadow.hung`, `shadow.refused`."""
+    def __init__(self, manifest: Manifest, *, answer_s: float, module: str = "agent.shadow.child") -> None:
+        """Start the process; error `shadow.not_started`."""
         self._answer_s = answer_s
         self._shape = tuple(manifest.output.shape)
         self._output_bytes = 4 * math.prod(self._shape)
@@ -55,13 +53,9 @@ class Candidate:
             )
         except OSError as error:
             raise Unavailable("shadow.not_started", f"The candidate cannot be started: {error}.") from error
-        try:
-            self.ready = self._started(order, start_s)
-        except BaseException:
-            self.close()
-            raise
 
-    def _started(self, order: Order, start_s: float) -> Ready:
+    def load(self, order: Order, start_s: float) -> Ready:
+        """What it says of itself once it is loaded; errors `shadow.crashed`, `shadow.hung`, `shadow.refused`."""
         until = time.monotonic() + start_s
         data = msgspec.json.encode(order)
         self._write(LENGTH.pack(len(data)) + data, until)

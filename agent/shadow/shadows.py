@@ -88,7 +88,15 @@ class Shadows:
         key, counts = (model, live.manifest.version), ShadowCounts(manifest.version, self._budget_ns)
         self._counts.append((key, counts))
         plan = _plan(assignment, manifest)
-        trial = Trial(live, plan, counts, lambda: self._start(directory, manifest), failed, random=self._random)
+        trial = Trial(
+            live,
+            plan,
+            counts,
+            lambda: Candidate(manifest, answer_s=self._answer_s, module=self._module),
+            lambda candidate: self._load(candidate, directory),
+            failed,
+            random=self._random,
+        )
         self._host.tap(model, trial.offer)
         ended = asyncio.ensure_future(end.wait())
         both: set[asyncio.Future[Any]] = {failure, ended}
@@ -114,28 +122,21 @@ class Shadows:
     def _budget_ns(self) -> int:
         return int(self._profile.latency_p99_ms * 1_000_000)
 
-    def _start(self, directory: Path, manifest: Manifest) -> Candidate:
+    def _load(self, candidate: Candidate, directory: Path) -> None:
         wide = struct.calcsize("P") >= 8
         confinement = Confinement(
             read=[str(directory)],
             memory_bytes=_BASE_BYTES + 2 * self._profile.model_memory_bytes if wide else 0,
             user=self._settings.sandbox_user,
         )
-        candidate = Candidate(
-            Order(directory=str(directory), threads=1, confinement=confinement),
-            manifest,
-            start_s=self._settings.probe_timeout_s,
-            answer_s=self._answer_s,
-            module=self._module,
-        )
-        if candidate.ready.resident_bytes > self._profile.model_memory_bytes:
-            candidate.close()
+        order = Order(directory=str(directory), threads=1, confinement=confinement)
+        ready = candidate.load(order, self._settings.probe_timeout_s)
+        if ready.resident_bytes > self._profile.model_memory_bytes:
             raise Conflict(
                 "shadow.no_memory",
-                f"The candidate's process takes {candidate.ready.resident_bytes} bytes; {self._profile.name} allows "
+                f"The candidate's process takes {ready.resident_bytes} bytes; {self._profile.name} allows "
                 f"{self._profile.model_memory_bytes} beside what serves.",
             )
-        return candidate
 
 
 def _plan(assignment: Assignment, manifest: Manifest) -> Plan:

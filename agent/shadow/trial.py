@@ -49,6 +49,7 @@ class Trial:
         plan: Plan,
         counts: ShadowCounts,
         start: Callable[[], Candidate],
+        load: Callable[[Candidate], None],
         failed: Callable[[SkerryError], None],
         *,
         random: Callable[[], float],
@@ -57,6 +58,7 @@ class Trial:
         self._plan = plan
         self._counts = counts
         self._start = start
+        self._load = load
         self._failed = failed
         self._random = random
         self._budget = CpuBudget(plan.cpu_bp, time.monotonic())
@@ -85,7 +87,7 @@ class Trial:
         self._counts.skipped()
 
     def stop(self) -> None:
-        """End thread and process; blocks for moments, or until a candidate that is still being loaded is there."""
+        """End thread and process; blocks for moments."""
         with self._lock:
             self._stopping = True
             candidate = self._candidate
@@ -106,6 +108,7 @@ class Trial:
                     if self._stopping:
                         return
                     self._candidate = candidate
+                self._load(candidate)
                 self._ready = True
                 while (item := self._queue.get()) is not None:
                     self._compare(candidate, *item)

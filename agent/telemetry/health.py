@@ -80,11 +80,13 @@ def _nothing(key: Key) -> VersionHealth:
 
 def _of(answered: Answered) -> VersionHealth:
     counts = answered.counts
+    requests = min(counts.requests, MAX_HEALTH_COUNT)
+    errors = min(counts.errors, requests)
     return VersionHealth(
         model=answered.model,
         version=answered.version,
-        requests=min(counts.requests, MAX_HEALTH_COUNT),
-        errors=min(counts.errors, MAX_HEALTH_COUNT),
-        over_budget=min(counts.over_budget, MAX_HEALTH_COUNT),
+        requests=requests,
+        errors=errors,
+        over_budget=min(counts.over_budget, requests - errors),
         latency=sparse(counts.buckets),
     )

@@ -68,6 +68,10 @@ class InstallFailure:
     reason: str
 
 
+_WANTED = ("rollback.requested", "install.cancelled", "install.superseded")
+"""Reasons for giving a version up that say nothing against it; so also ends one that waited or ran as a shadow."""
+
+
 def _count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
@@ -128,7 +132,7 @@ def version_counts(connection: Connection) -> list[VersionCounts]:
 
 
 def install_failures(connection: Connection, limit: int) -> list[InstallFailure]:
-    """The most frequent reasons for which devices' last installs failed; a person's rollback is no failure."""
+    """The most frequent reasons for which devices' last installs failed; what somebody wanted is no failure."""
     code = device_models.c.reason_code
     query = (
         select(
@@ -140,7 +144,7 @@ def install_failures(connection: Connection, limit: int) -> list[InstallFailure]
             func.min(device_models.c.reason).label("reason"),
         )
         .join(devices, devices.c.device_id == device_models.c.device_id)
-        .where(devices.c.status == "active", device_models.c.state.in_(FAILED_STATES), code != "rollback.requested")
+        .where(devices.c.status == "active", device_models.c.state.in_(FAILED_STATES), code.not_in(_WANTED))
         .group_by(device_models.c.model, device_models.c.target_version, code)
         .order_by(func.count().desc(), device_models.c.model, code)
         .limit(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import insert
 
 from hub.status import FleetStatus, FleetSummary
@@ -71,7 +72,8 @@ def test_versions_requests_and_failures_come_from_the_devices_own_word(kit: Flee
     ]
 
 
-def test_a_rollback_by_a_person_is_no_failed_install(kit: FleetKit) -> None:
+@pytest.mark.parametrize("code", ["rollback.requested", "install.cancelled", "install.superseded"])
+def test_what_somebody_wanted_is_no_failed_install(kit: FleetKit, code: str) -> None:
     kit.add_device("a", status="active")
-    kit.report("a", version=1, state="rolled_back", target_version=2, reason_code="rollback.requested", reason="Asked.")
+    kit.report("a", version=1, state="rolled_back", target_version=2, reason_code=code, reason="Asked.")
     assert summary(kit).failures == []

@@ -238,3 +238,13 @@ async def test_the_hub_may_change_how_much_is_tried_without_a_new_install(
         await lab.device.until_state("held", counter=3)
         await lab.until_it_runs()
     assert "probing" not in lab.device.states(3)
+
+
+async def test_it_may_be_ended_while_it_is_still_being_loaded(lab: Lab, release: Release, assign: Assign) -> None:
+    lab.more = {"module": "tests.shadow.silent_child"}
+    await begin(lab, release, assign)
+    async with lab.device.run():
+        await lab.device.assign(shadow(assign, 2, 2))
+        await lab.device.until_state("held", counter=2)
+        await lab.device.assign(assign(1, 3))
+        await lab.device.until_state("committed", counter=3)
