@@ -79,6 +79,19 @@ def test_resume_forgives_what_failed_so_far_and_holds_the_rest_to_the_same_limit
     assert status(fleet) is Status.PAUSED
 
 
+def test_a_group_whose_failures_were_forgiven_can_still_succeed() -> None:
+    fleet = Fleet.of(plan(on_failure="pause"), 20, 0)
+    fleet.tick()
+    fleet.finish(DeviceState.FAILED, at_most=5)
+    fleet.tick(5)
+    ask(fleet, CommandKind.RESUME)
+    fleet.tick(5)
+    assert status(fleet) is Status.RUNNING
+    fleet.finish()
+    fleet.tick(5)
+    assert group(fleet, 0) is GroupStatus.BAKING
+
+
 def test_a_gate_that_still_fails_pauses_again_at_once() -> None:
     fleet = Fleet.of(plan(on_failure="pause", gates=[ERRORS]), 5, 45)
     fleet.tick()
