@@ -57,8 +57,9 @@ def changed_unit(*, rows: int, mean: float, std: float, old_mean: float, old_std
     for name, factor, offset in UNITS:
         spread = abs(math.log(std / (factor * old_std)))
         off = abs(mean - (factor * old_mean + offset)) / (factor * old_std)
-        if centred and not offset and abs(math.log(factor)) < _LARGE:
-            continue
+        size = abs(math.log(factor))
+        if not offset and (size < 4 * chance or (centred and size < _LARGE)):
+            continue  # so few rows, or such rows, cannot tell so small a factor from chance
         if spread < spread_fit and off < mean_fit:
             score = (spread / spread_fit) ** 2 + (off / mean_fit) ** 2
             best, found = min((best, found), (score, name))
