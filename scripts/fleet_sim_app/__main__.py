@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -92,6 +93,7 @@ async def _play(plan: Plan, folder: Path, *, quiet: bool) -> tuple[dict[str, Any
 def main(words: Sequence[str]) -> int:
     """Run it; the exit code."""
     options = _arguments(words)
+    logging.getLogger("agent.link").setLevel(logging.ERROR)  # a device that is cut off is part of the story
     try:
         plan = _plan(options)
         with contextlib.ExitStack() as exits:

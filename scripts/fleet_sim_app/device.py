@@ -8,7 +8,6 @@ in which they were made.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from random import Random
 
@@ -35,7 +34,6 @@ from shared.wire.up import Event, Heartbeat, InstallReport, Inventory
 
 __all__ = ["SimDevice", "World"]
 
-_LOG = logging.getLogger(__name__)
 _JITTER = 0.1
 _RESTART_S = 0.2
 _OUTBOX_BYTES = 256 * 1024
@@ -98,8 +96,8 @@ class SimDevice:
             tasks.create_task(self.link.run(), name=f"{self.device_id} link")
             tasks.create_task(self._beat(), name=f"{self.device_id} beat")
 
-    def at_rest(self, model: str, version: int) -> bool:
-        """Whether nothing is under way and this version serves."""
+    def serves(self, model: str, version: int) -> bool:
+        """Whether this version serves."""
         lane = self.lanes.get(model)
         active = lane.slots.get(lane.active) if lane is not None and lane.active is not None else None
         return active is not None and active.version == version

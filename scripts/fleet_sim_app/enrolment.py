@@ -19,7 +19,7 @@ import msgspec
 from agent.identity.keys import make_csr, new_key
 from agent.identity.store import Credentials, Identity
 from scripts.fleet_sim_app.operator import Operator
-from shared.errors import Unavailable
+from shared.errors import SkerryError, Unavailable
 from shared.wire.http import EnrolReply, EnrolRequest
 
 __all__ = ["Enrolled", "Wanted", "enrol_all"]
@@ -66,10 +66,20 @@ async def enrol_all(
                 done[number] = await _enrol(client, operator, device, tokens.popleft(), folder)
                 progress(len(done))
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(_AT_ONCE):
-                tasks.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(_AT_ONCE):
+                    tasks.create_task(work())
+        except* SkerryError as errors:
+            raise _first(errors) from errors
     return [done[number] for number in range(len(wanted))]
+
+
+def _first(errors: BaseExceptionGroup[SkerryError]) -> SkerryError:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, SkerryError) else Unavailable("sim.enrolment", str(found))
 
 
 async def _tokens(operator: Operator, count: int) -> list[str]:
@@ -90,9 +100,12 @@ async def _enrol(client: httpx.AsyncClient, operator: Operator, device: Wanted, 
         device_id=device.device_id,
         hardware_id=device.hardware_id,
     )
-    answer = await client.post(
-        "/v1/device/enrol", content=msgspec.json.encode(request), headers={"content-type": "application/json"}
-    )
+    try:
+        answer = await client.post(
+            "/v1/device/enrol", content=msgspec.json.encode(request), headers={"content-type": "application/json"}
+        )
+    except httpx.HTTPError as error:
+        raise Unavailable("sim.enrolment", f"The hub does not answer an enrolment: {error!r}."[:300]) from error
     if answer.status_code != 200:
         raise Unavailable("sim.enrolment", f"The hub did not let {device.device_id} in: {answer.text[:300]}")
     reply = msgspec.json.decode(answer.content, type=EnrolReply)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from agent.link.mqtt import MqttConnector
@@ -25,13 +25,14 @@ _POLL_S = 0.1
 _CONNECT_S = 120.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much happens at once. connects_per_s: new devices a second (0: all at once)."""
+    """How much happens at once. connects_per_s: new devices a second (0: all at once). opening: connections that are
+    being made. requesting: downloads and fallbacks."""
 
-    def __init__(self, *, connects_per_s: float = 200.0, opening: int = 32, requesting: int = 32) -> None:
-        self.connects_per_s = connects_per_s
-        self.opening = opening
-        self.requesting = requesting
+    connects_per_s: float = 200.0
+    opening: int = 32
+    requesting: int = 32
 
 
 class Fleet:
@@ -69,7 +70,6 @@ class Fleet:
         self._ramp: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Fleet:
-        logging.getLogger("agent.link").setLevel(logging.ERROR)
         self._ramp = asyncio.create_task(self._start_all(), name="ramp")
         return self
 
@@ -126,7 +126,7 @@ class Fleet:
 
     def serving(self, model: str, version: int) -> int:
         """On how many devices this version serves."""
-        return sum(device.at_rest(model, version) for device in self.devices)
+        return sum(device.serves(model, version) for device in self.devices)
 
     async def play(self) -> None:
         """The scenario's absences, in seconds from now; returns when the last one is over."""
