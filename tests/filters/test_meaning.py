@@ -85,6 +85,11 @@ def test_every_field_takes_each_of_its_operators(connection: Connection, name: s
         assert selected(connection, text) == meant(parse_filter(text)), text
 
 
+@pytest.mark.parametrize("text", ["profile=li=süd", "tag.site=li=SÜD", "profile==S*d", "profile==s*D"])
+def test_case_is_that_of_ascii_letters_on_every_database(connection: Connection, text: str) -> None:
+    assert selected(connection, text) == meant(parse_filter(text)) != set()
+
+
 def test_the_fleets_tell_the_fields_apart() -> None:
     for name, field in FIELDS.items():
         if field.kind not in (Kind.FLAG, Kind.GROUP) and field.key is Key.NONE and name not in ("id", "status"):
