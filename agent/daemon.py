@@ -131,21 +131,14 @@ class Daemon:
         self._store = IdentityStore(paths.identity)
         self._host = ModelHost(threads=profile.threads, budget_ns=int(profile.latency_p99_ms * 1_000_000))
         self._marker = RunMarker(paths)
-        self._outbox = Outbox(
-            paths.outbox,
-            device_id=identity.device_id,
-            limit_bytes=settings.outbox_bytes or profile.outbox_bytes,
-            clock=clock,
-        )
+        limit_bytes = settings.outbox_bytes or profile.outbox_bytes
+        self._outbox = Outbox(paths.outbox, device_id=identity.device_id, limit_bytes=limit_bytes, clock=clock)
         self._shadows = Shadows(self._host, profile, settings.ota, random=random)
         self._health = HealthSource(
             self._outbox.post, self._host.answered, crashes=self._marker.take, shadows=self._shadows.take
         )
         self._host.replaced = self._health.tell
-        self._drift = DriftKeeper(
-            paths.drift, settings.drift, put=self._outbox.put, post=self._outbox.post, clock=clock, random=random
-        )
-        self._host.watcher = self._drift
+        self._host.watcher = self._drift = self._drift_keeper()
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
             paths,
@@ -163,6 +156,16 @@ class Daemon:
         self._stop = asyncio.Event()
         self._hub: Callable[[], HubStatus] = HubStatus
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _drift_keeper(self) -> DriftKeeper:
+        return DriftKeeper(
+            self._paths.drift,
+            self._settings.drift,
+            put=self._outbox.put,
+            post=self._outbox.post,
+            clock=self._clock,
+            random=self._random,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then everything ends in order and what waits is on the disk."""

@@ -73,9 +73,8 @@ def build_bundle(
 ) -> BuiltBundle:
     """Write the bundle file `out` (atomically); errors `bundle.*`, `model.*`, `preprocess.*`, `input.*`, `golden.*`.
 
-    `golden_outputs` overrides what the runtime computes; `requirements.ops` is filled in when it is empty. With
-    `reference`, the bundle says what the version saw where it was made (and, with labels, how often it was right);
-    `contract` says what the data should be. Errors then also `reference.data`, `contract.invalid`.
+    `golden_outputs` overrides what the runtime computes; `requirements.ops` is filled in when it is empty. `reference`:
+    data that is as `contract` says it should be; errors then also `reference.data`, `contract.invalid`.
     """
     files = _Files()
     files.add("model.tflite", "model", extractor)
@@ -96,6 +95,10 @@ def build_bundle(
         files=files.entries(),
     )
     made = _try(_validated(manifest), files, golden_inputs, golden_outputs, reference, contract or DataContract())
+    return _finish(out, manifest, files, golden_inputs, made)
+
+
+def _finish(out: Path, manifest: Manifest, files: _Files, golden_inputs: Array, made: _Made) -> BuiltBundle:
     files.add(manifest.golden.inputs, "golden", array_bytes(golden_inputs))
     files.add(manifest.golden.outputs, "golden", array_bytes(made.outputs))
     manifest = msgspec.structs.replace(

@@ -19,8 +19,8 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """cpu_percent: of the whole machine, since the last heartbeat. temperature_c: of the hottest sensor. uptime_s: of
-    the machine. restarts: how often this agent has started before. clock_synchronised: what the system says; how far off
-    the clock is, the hub sees from `created_s`. battery_percent, on_battery: where there is one.
+    the machine. restarts: how often this agent has started before. clock_synchronised: what the system says; how far
+    off the clock is, the hub sees from `created_s`. battery_percent, on_battery: where there is one.
     """
 
     cpu_percent: Percent | None = None
