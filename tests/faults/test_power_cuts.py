@@ -20,7 +20,15 @@ from tests.faults.world import World, open_world
 SEED = 1
 WHOLE = (Cut.KILL, Cut.DROP)
 PARTIAL = (Cut.SHORT, Cut.HOLES, Cut.TORN, Cut.MIXED)
-SAMPLE = {"install": 60, "first-install": 100, "resumed-install": 100, "delta-install": 60, "bad-delta": 60}
+SAMPLE = {
+    "install": 60,
+    "first-install": 100,
+    "resumed-install": 100,
+    "delta-install": 60,
+    "bad-delta": 60,
+    "held-install": 80,
+    "shadow-install": 80,
+}
 EVERYWHERE = ["install", "delta-install"]
 PAIRS = {"install": (8, 8), "first-install": (4, 8), "rollback": (5, 8), "outbox": (5, 8)}
 OTHERS = sorted(set(SCENARIOS) - {"install"})
@@ -49,9 +57,7 @@ def all_crashes(world: World, area: Path, cuts: Sequence[Cut]) -> list[Crash]:
 
 
 @pytest.mark.parametrize("scenario", EVERYWHERE)
-def test_an_installation_may_be_cut_behind_every_operation(
-    scenario: str, area: Path, record_property: Record
-) -> None:
+def test_an_installation_may_be_cut_behind_every_operation(scenario: str, area: Path, record_property: Record) -> None:
     tally = Tally()
     with open_world(scenario, area / "world") as world:
         explore(world, iter(all_crashes(world, area, WHOLE)), area, tally, SEED)

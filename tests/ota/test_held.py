@@ -243,6 +243,16 @@ async def test_the_profiles_window_counts_only_if_the_setting_says_so_and_never_
         await device.until_state("committed", counter=2)
 
 
+async def test_an_assignment_in_words_that_this_agent_does_not_know_is_refused(
+    device: Device, release: Release, assign: Assign
+) -> None:
+    release(1)
+    async with device.run():
+        await device.assign(assign(1, 1, schema_version=CONDITIONAL_SCHEMA + 1))
+        await device.until(lambda: "assignment.malformed" in device.events())
+        assert device.serves() == 0
+
+
 # --- held back ------------------------------------------------------------------------------------------------------
 async def test_what_is_held_back_is_activated_by_a_later_word_without_a_second_download(
     device: Device, release: Release, assign: Assign
