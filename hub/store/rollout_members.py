@@ -78,11 +78,10 @@ class Membership:
 
 def listed(connection: Connection, ids: Sequence[str]) -> Condition:
     """Exactly these devices, any number of them: the list is one value, because values are limited."""
-    text = msgspec.json.encode(list(ids)).decode()
     if connection.dialect.name == "postgresql":
-        values = func.jsonb_array_elements_text(cast(text, postgresql.JSONB)).table_valued("value")
+        values = func.jsonb_array_elements_text(cast(list(ids), postgresql.JSONB)).table_valued("value")
     else:
-        values = func.json_each(text).table_valued("value")
+        values = func.json_each(msgspec.json.encode(list(ids)).decode()).table_valued("value")
     return devices.c.device_id.in_(select(values.c.value))
 
 
