@@ -16,7 +16,7 @@ import msgspec
 from agent.drift.compiled import Compiled, load_reference
 from agent.drift.metrics import NamedMetrics
 from agent.drift.monitor import Monitor
-from agent.drift.private import privatise
+from agent.drift.private import privatise, system_geometric
 from agent.drift.settings import DriftSettings
 from agent.drift.snapshot import MAX_PENDING_COUNT, Snapshot, load_snapshot, new_snapshot, save_snapshot
 from shared import durable, ids
@@ -91,7 +91,7 @@ class DriftKeeper:
         post: Callable[[Event], None],
         clock: Clock,
         random: Callable[[], float],
-        geometric: Geometric | None = None,
+        geometric: Geometric = system_geometric,
     ) -> None:
         self.metrics = NamedMetrics()
         self._folder = folder
@@ -251,14 +251,7 @@ class DriftKeeper:
 
     def _private(self, window: Window, reference: Reference | None) -> Window:
         epsilon = self._settings.epsilon
-        return privatise(window, reference, epsilon, self._noise()) if epsilon else window
-
-    def _noise(self) -> Geometric:
-        if self._geometric is None:
-            import numpy as np
-
-            self._geometric = np.random.default_rng().geometric
-        return self._geometric
+        return privatise(window, reference, epsilon, self._geometric) if epsilon else window
 
     async def _deliver(self, book: _Book) -> None:
         while book.pending:

@@ -5,6 +5,9 @@ What cannot be protected by noise of this size is left out: findings, single out
 
 from __future__ import annotations
 
+import math
+import secrets
+
 import msgspec
 import numpy as np
 
@@ -13,9 +16,17 @@ from shared.drift.counts import pack_counts, unpack_counts
 from shared.drift.layout import CELLS, SCORE_BINS
 from shared.drift.privacy import Geometric, noisy
 from shared.drift.reference import Reference
+from shared.preprocess.kernels import Array
 from shared.wire.window import Feedback, Window
 
-__all__ = ["privatise"]
+__all__ = ["privatise", "system_geometric"]
+
+
+def system_geometric(p: float, size: int) -> Array:
+    """Geometric numbers from 1, from the system's randomness: a guessable generator would hide nothing."""
+    bits = np.frombuffer(secrets.token_bytes(8 * size), np.uint64) >> np.uint64(11)
+    uniform = (bits.astype(np.float64) + 0.5) * 2.0**-53
+    return np.ceil(np.log(uniform) / math.log1p(-p)).astype(np.int64)
 
 
 def privatise(window: Window, reference: Reference | None, epsilon: float, geometric: Geometric) -> Window:

@@ -20,7 +20,7 @@ from shared.preprocess.kernels import Array
 __all__ = ["Geometric", "noisy", "variance"]
 
 Geometric = Callable[[float, int], Array]
-"""(p, size) to so many numbers from 1, geometric with success probability p: `numpy.random.Generator.geometric`."""
+"""(p, size) to so many numbers from 1, geometric with success probability p."""
 
 
 def _ratio(epsilon: float, histograms: int) -> float:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.drift.private import system_geometric
 from shared.drift.check import histograms, outcomes_of, read_window
 from shared.drift.counts import pack_counts, unpack_counts
 from shared.drift.layout import CELLS, SCORE_BINS
@@ -139,6 +140,13 @@ def test_noise_is_unbiased_and_as_large_as_it_says() -> None:
     assert variance(0.0, count) == 0.0
     quiet = a_window(epsilon=epsilon, cells=pack_counts(np.full((26, CELLS), -2)))
     assert int(read_window(quiet, REFERENCE, DIGEST).cells[0, 0]) == -2
+
+
+def test_noise_of_the_device_is_geometric() -> None:
+    found = system_geometric(0.2, 40_000)
+    assert found.min() == 1
+    assert abs(found.mean() - 5.0) < 0.2
+    assert abs((found == 1).mean() - 0.2) < 0.02
 
 
 @pytest.mark.parametrize("ratio", [1, 2, 5])
