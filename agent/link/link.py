@@ -113,6 +113,8 @@ class Link:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_connected(), name="link.mqtt")
             group.create_task(self._ask_while_offline(), name="link.https")
+            # Not a connection's: one that ends must not stop a document between the disk and whoever acts upon it.
+            group.create_task(self._take_arrivals(), name="link.arrivals")
 
     async def _keep_connected(self) -> None:
         attempt = 0
@@ -154,11 +156,8 @@ class Link:
         """Use a connection until it ends; returns why it ended."""
         ended = asyncio.create_task(connection.closed(), name="link.closed")
         renewed = asyncio.create_task(self._renewed.wait(), name="link.renewed")
-        working = [
-            asyncio.create_task(self._deliver(connection), name="link.deliver"),
-            asyncio.create_task(self._take_arrivals(), name="link.arrivals"),
-        ]
-        tasks: list[asyncio.Task[Any]] = [ended, renewed, *working]
+        delivering = asyncio.create_task(self._deliver(connection), name="link.deliver")
+        tasks: list[asyncio.Task[Any]] = [ended, renewed, delivering]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -166,9 +165,8 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await connection.close()
-        for task in working:
-            if task in done:
-                task.result()
+        if delivering in done:
+            delivering.result()
         return ended.result() if ended in done else "the certificate was renewed"
 
     async def _deliver(self, connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,13 +38,13 @@ async def until(condition: Callable[[], bool]) -> None:
 class Device:
     """A running link with its outbox."""
 
-    def __init__(self, root: Path, hub: MemoryHub, outbox_bytes: int) -> None:
+    def __init__(self, root: Path, hub: MemoryHub, outbox_bytes: int, desired: DesiredStore | None = None) -> None:
         self.hub = hub
         self.fallback = MemoryFallback(hub.ledger)
         self.offered: list[int] = []
         self.kept = root / "desired.msgpack"
         self.outbox = Outbox(root / "o.db", device_id="dev1", limit_bytes=outbox_bytes, clock=SystemClock())
-        self.desired = DesiredStore(self.kept, "dev1")
+        self.desired = desired or DesiredStore(self.kept, "dev1")
         self.link = Link(
             store=Broker(root / "broker").identity(root / "identity", "dev1"),
             outbox=self.outbox,
@@ -70,8 +71,10 @@ class Device:
 
 
 @asynccontextmanager
-async def device(root: Path, hub: MemoryHub, outbox_bytes: int = 1 << 20) -> AsyncIterator[Device]:
-    made = Device(root, hub, outbox_bytes)
+async def device(
+    root: Path, hub: MemoryHub, outbox_bytes: int = 1 << 20, desired: DesiredStore | None = None
+) -> AsyncIterator[Device]:
+    made = Device(root, hub, outbox_bytes, desired)
     await made.outbox.start()
     running = asyncio.create_task(made.link.run())
     try:
@@ -80,6 +83,33 @@ async def device(root: Path, hub: MemoryHub, outbox_bytes: int = 1 << 20) -> Asy
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await made.outbox.close()
+
+
+class SlowStore(DesiredStore):
+    """A disk that takes its time: keeping a document ends when the test says so."""
+
+    def __init__(self, path: Path, device_id: str) -> None:
+        super().__init__(path, device_id)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def accept(self, data: bytes) -> DesiredState | None:
+        kept = super().accept(data)
+        self.begun.set()
+        self.may_end.wait(20)
+        return kept
+
+
+async def test_a_document_that_is_being_kept_when_the_connection_ends_is_still_acted_upon(tmp_path: Path) -> None:
+    """It comes again with the next connection, but then it is nothing new; so the first time must count."""
+    hub = MemoryHub()
+    hub.retained = DesiredState(device_id="dev1", revision=1)
+    store = SlowStore(tmp_path / "desired.msgpack", "dev1")
+    async with device(tmp_path, hub, desired=store) as dev:
+        await until(store.begun.is_set)
+        hub.connections[0].cut()
+        await until(lambda: len(hub.connections) == 2)
+        store.may_end.set()
+        await until(lambda: dev.offered == [1])
 
 
 async def test_messages_arrive_in_order_and_are_forgotten_when_confirmed(tmp_path: Path) -> None:
