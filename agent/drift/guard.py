@@ -17,7 +17,7 @@ __all__ = ["Guard"]
 _SAID = {
     Cell.MISSING: "is missing",
     Cell.OUTSIDE: "is outside its range",
-    Cell.OTHER: "is a category that the contract does not know",
+    Cell.OTHER: "is not of its kind",
 }
 
 
@@ -45,10 +45,12 @@ class Guard:
 
 
 def _refusal(feature: Feature, cell: Cell, row: int) -> InvalidInput:
-    bounds = f" It may be from {feature.min} to {feature.max} {feature.unit}".rstrip() + "."
+    wanted = f"It may be from {feature.min} to {feature.max} {feature.unit}".rstrip() + "."
+    if cell is Cell.OTHER:
+        wanted = "It is an integer." if feature.type == "integer" else "The contract does not know this category."
     return InvalidInput(
         "input.contract",
         f"{feature.name} {_SAID[cell]}.",
-        hint=f"Check where it comes from.{bounds if cell is Cell.OUTSIDE else ''}",
+        hint="Check where it comes from." if cell is Cell.MISSING else f"Check where it comes from. {wanted}",
         detail={"feature": feature.name, "row": row},
     )

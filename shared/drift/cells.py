@@ -42,6 +42,8 @@ class Cells:
         self._bounded = any(f.min is not None or f.max is not None for f in features)
         self._sentinels = any(f.missing is not None for f in features)
         self._tables = [(i, *_table(f.categories)) for i, f in enumerate(features) if f.categories]
+        self._integers = np.array([feature.type == "integer" for feature in features], bool)
+        self._has_integers = bool(self._integers.any())
         self._offsets = np.arange(len(self.features)) * CELLS
 
     def of(self, values: Array) -> Array:
@@ -50,6 +52,8 @@ class Cells:
             found = bins_of(values, self._edges)
             for index, codes, cells in self._tables:
                 found[:, index] = _lookup(values[:, index], codes, cells)
+            if self._has_integers:
+                found[self._integers & (values != np.rint(values))] = Cell.OTHER
             if self._bounded:
                 found[(values < self._least) | (values > self._most)] = Cell.OUTSIDE
         finite = np.isfinite(values)

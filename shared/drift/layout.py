@@ -2,8 +2,8 @@
 
 Every feature has 24 cells: 20 bins (or known categories), then what is missing (NaN, or the value that the contract
 says stands for nothing), infinite, outside the contract's range, and other (a category that the reference does not
-know). So 32 features are 768 counts, 3 kB as uint32. A version that is a classifier also has 20 score bins (its highest
-score) times the predicted class.
+know, or a fraction where the contract says integer). So 32 features are 768 counts, 3 kB as uint32. A version that is
+a classifier also has 20 score bins (its highest score) times the predicted class.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ class Cell(IntEnum):
 
 
 class Cause(StrEnum):
-    """What is wrong with one feature. The first four are cells; the others need more than one row to be seen."""
+    """What is wrong with one feature. The first five are cells; the others need more than one row to be seen."""
 
     MISSING = "missing"
     INFINITE = "infinite"
     OUTSIDE = "outside"
     NEW_CATEGORY = "new_category"
+    WRONG_TYPE = "wrong_type"
     STUCK = "stuck"
     CONSTANT = "constant"
     CLIPPED = "clipped"

@@ -195,7 +195,7 @@ def test_rows_that_break_a_contract_with_teeth_are_refused_and_named() -> None:
     ]
     monitor, rows = a_monitor(contract), calm(4)
     monitor.check(rows)
-    for place, value, said in ((0, 90, "outside"), (2, 9, "category"), (3, -1, "missing")):
+    for place, value, said in ((0, 90, "outside"), (2, 9, "kind"), (3, -1, "missing")):
         bad = rows.copy()
         bad[2, place] = value
         with pytest.raises(InvalidInput) as caught:

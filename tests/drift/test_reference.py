@@ -84,6 +84,14 @@ def test_cells_tell_missing_infinite_outside_and_new_categories_apart() -> None:
     assert cells.count(found).sum(axis=1).tolist() == [5, 5]
 
 
+def test_a_fraction_where_the_contract_says_integer_is_of_another_kind() -> None:
+    x = np.arange(300, dtype=np.float32)[:, np.newaxis]
+    reference, _, _ = columns_reference(x, [FeatureContract(name="pieces", type="integer")])
+    cells = Cells(reference.of("input")).of(np.array([[7], [7.5], [np.nan], [np.inf]], np.float32))[:, 0].tolist()
+    assert cells[0] < BINS
+    assert cells[1:] == [Cell.OTHER, Cell.MISSING, Cell.INFINITE]
+
+
 def test_rows_that_the_model_refuses_count_for_the_input_only() -> None:
     x = NORMAL.copy()
     x[:10, 1] = np.nan
