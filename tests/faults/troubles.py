@@ -41,8 +41,8 @@ __all__ = ["MODEL", "OPENS_IN_S", "Case", "Trouble", "Told", "live"]
 MODEL = "digits"
 _PATIENCE_S = 30.0
 _DISK_FULL_S = 0.05
-_AWAY = QUICK.transfer_max_attempts + 1
-"""Requests that the hub does not answer: those of one attempt and the first of the next."""
+_AWAY = 1 + QUICK.transfer_max_attempts + 1
+"""Requests that the hub does not answer: those of one attempt (a delta, then the whole) and the first of the next."""
 OPENS_IN_S = 6 * 3600
 """When the window of a case in `held` opens, from the start of the case."""
 _REFUSED = ErrorBody(code="release.not_approved", message="Not approved.")
