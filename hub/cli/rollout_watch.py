@@ -139,14 +139,18 @@ class _Lines:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._line = ""
+        self._trouble = ""
         self._event_no = -1
         self._changes: object = None
 
     def show(self, look: _Look) -> None:
         """Print what is new since the last call."""
-        if look.trouble:
+        if look.trouble and look.trouble != self._trouble:
             self._session.out.warn(look.trouble)
-        elif self._session.out.as_json:
+        self._trouble = look.trouble
+        if look.trouble:
+            return
+        if self._session.out.as_json:
             if look.rollout["changes"] != self._changes:
                 self._changes = look.rollout["changes"]
                 print(json.dumps({**look.rollout, "events": look.events}), flush=True)

@@ -119,13 +119,18 @@ class GroupService:
                 devices=active,
                 revoked=revoked,
                 named_by=store.named_by(connection, name),
-                rollouts=list(self._users(connection, name)),
+                rollouts=self._rollouts(connection, name),
             )
 
     def devices(self, name: str, page: PageRequest) -> list[DeviceSummary]:
         """The devices in a group by id, revoked ones too; one more than the page's limit; `group.not_found`."""
         with self._db.read() as connection:
             return fleet.list_summaries(connection, self.condition_of(connection, name), page)
+
+    def _rollouts(self, connection: Connection, name: str) -> list[str]:
+        """The rollouts that target a group, or one whose filter names it, directly or by another."""
+        named = [name, *store.naming(connection, name)]
+        return sorted({rollout for group in named for rollout in self._users(connection, group)})
 
     # --- changing -----------------------------------------------------------------------------------------------------
     def create(self, name: str, wish: GroupChange, actor: str, *, dry_run: bool = False) -> GroupPlan:
@@ -183,7 +188,7 @@ class GroupService:
         """Take a group away; errors `group.not_found`, `group.in_use`."""
         with self._db.write() as connection:
             store.get_group(connection, name)
-            groups, rollouts = store.named_by(connection, name), list(self._users(connection, name))
+            groups, rollouts = store.named_by(connection, name), self._rollouts(connection, name)
             if groups or rollouts:
                 raise Conflict(
                     "group.in_use",
@@ -229,7 +234,7 @@ class GroupService:
             moves=store.moves(connection, before, then),
             joins=store.some_devices(connection, then & ~before, _EXAMPLES_COUNT),
             leaves=store.some_devices(connection, before & ~then, _EXAMPLES_COUNT),
-            rollouts=list(self._users(connection, row.name)),
+            rollouts=self._rollouts(connection, row.name),
         )
 
     def _check_filter(self, connection: Connection, name: str, node: Node) -> None:

@@ -79,8 +79,11 @@ def _outstanding(standing: Standing, now_s: float) -> Reason | None:
     """What stands between what serves and what is assigned, in the device's own words if it said any."""
     if standing.wanted is None or standing.serves == standing.wanted or standing.mode == "shadow":
         return None
-    if standing.published_s is None:
-        return _reason("explain.unsent", "The hub has still to send the assignment to it.")
+    if not standing.spoken:  # whatever it said last was about something older
+        if standing.published_s is None:
+            return _reason("explain.unsent", "The hub has still to send the assignment to it.")
+        seen = "It was never heard of." if standing.last_seen_s is None else _seen(now_s - standing.last_seen_s)
+        return _reason("explain.not_taken_up", f"It has not taken up the assignment. {seen}")
     if standing.state in ("rolled_back", "inconsistent"):
         why = f": {standing.reason} [{standing.reason_code}]" if standing.reason_code else "."
         return _reason("explain.refused", f"It tried the version and went back{why}")
@@ -88,8 +91,7 @@ def _outstanding(standing: Standing, now_s: float) -> Reason | None:
         return _reason(standing.reason_code or "explain.held", standing.reason or "The version is ready, and waits.")
     if standing.state and standing.state not in _SETTLED:
         return _reason("explain.installing", f"It is at work on it: {standing.state}.")
-    seen = "It was never heard of." if standing.last_seen_s is None else _seen(now_s - standing.last_seen_s)
-    return _reason("explain.not_taken_up", f"It has not taken up the assignment. {seen}")
+    return _reason("explain.not_serving", "It is through with the assignment, and serves something else.")
 
 
 def _seen(ago_s: float) -> str:

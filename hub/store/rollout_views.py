@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, or_, select, union
 
 from hub.store.page import PageRequest, after
 from hub.store.schema import (
@@ -58,7 +58,7 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a device serves and should have of one model."""
+    """What a device serves and should have of one model. spoken: `state` and reason are about the newest assignment."""
 
     model: str
     serves: int | None
@@ -69,6 +69,7 @@ class Standing:
     deployment_id: str | None
     mode: str
     published_s: float | None
+    spoken: bool
     last_seen_s: float | None
 
 
@@ -197,6 +198,7 @@ def standing(connection: Connection, device_id: str) -> list[Standing]:
             assignments.c.deployment_id,
             func.coalesce(assignments.c.mode, "live").label("mode"),
             assignments.c.published_s,
+            func.coalesce(device_models.c.counter >= assignments.c.counter, false()).label("spoken"),
             select(device_status.c.last_seen_s)
             .where(device_status.c.device_id == device_id)
             .scalar_subquery()
@@ -205,7 +207,7 @@ def standing(connection: Connection, device_id: str) -> list[Standing]:
         .select_from(names.outerjoin(device_models, own).outerjoin(assignments, given))
         .order_by(names.c.model)
     )
-    return [Standing(**row._mapping) for row in connection.execute(query)]
+    return [Standing(**{**row._mapping, "spoken": bool(row.spoken)}) for row in connection.execute(query)]
 
 
 def memberships(connection: Connection, device_id: str, model: str, limit: int) -> list[Membership]:

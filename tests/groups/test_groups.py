@@ -115,6 +115,9 @@ def test_who_targets_a_group_hears_of_its_changes(kit: FleetKit) -> None:
     groups.create("ring", by_filter("all"), "olga")
     assert groups.update("ring", by_filter("id==pi-1"), "olga", dry_run=True).rollouts == ["r-1"]
     assert heard == ["changed"]
+    groups.create("inner", by_filter("id==pi-2"), "olga")
+    groups.update("ring", by_filter("group==inner"), "olga")
+    assert groups.get("inner").rollouts == ["r-1"]
     with pytest.raises(Conflict) as caught:
         groups.delete("ring", "olga")
     assert code(caught) == "group.in_use"
