@@ -41,7 +41,8 @@ __all__ = ["ENGINE", "Known", "RolloutEngine"]
 _LOG = logging.getLogger("skerry.hub.rollouts")
 ENGINE = "hub"
 """Who did it, where nobody asked."""
-_BATCH_COUNT = 1000
+_BATCH_COUNT = 500
+_ARRIVALS_COUNT = 1000
 _REPORTS_COUNT = 5000
 _SWEEP_S = 60.0
 _PASS_S = 30.0
@@ -136,7 +137,7 @@ class RolloutEngine:
                 if not rollout_members.has_arrivals(connection):
                     return moved
             with self._db.write() as connection:
-                rollout_members.claim_arrivals(connection, _BATCH_COUNT)
+                rollout_members.claim_arrivals(connection, _ARRIVALS_COUNT)
                 for rollout_no in store.active_numbers(connection):
                     moved += self._review(connection, store.load_rollout(connection, rollout_no))
                 rollout_members.drop_claimed(connection)

@@ -6,17 +6,20 @@
   writer anyway; on PostgreSQL it runs beside others, and beside `write()`. Rows are locked in the order of their ids.
 - `read()`: one snapshot, in which nothing can be written.
 
-A transaction that cannot begin within 15 s is given up (`database.unavailable`).
+A transaction that cannot begin within 15 s is given up (`database.unavailable`). On SQLite the writers of one process
+take turns at a lock of their own before they ask the file: SQLite itself has who waits look again after pauses of up to
+100 ms, and whoever asks at the right moment goes first.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, TimeoutError
 
 from hub.store.failures import plain_errors
 from shared.errors import InvalidInput
@@ -50,6 +53,7 @@ class Database:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _engine(self.url, pool_pre_ping=not self.is_sqlite)
+        self._turn = threading.Lock()
         event.listen(self.engine, "connect", _prepare_sqlite if self.is_sqlite else _prepare_postgresql)
 
     @contextmanager
@@ -63,10 +67,22 @@ class Database:
     @contextmanager
     def write_rows(self) -> Iterator[Connection]:
         """As `write`, but beside others: the block locks what it relies on."""
-        with self.engine.connect() as connection, connection.begin():
+        with self._my_turn(), self.engine.connect() as connection, connection.begin():
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=_BUSY_MS / 1000):
+            raise TimeoutError("another transaction of this process did not end")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -178,6 +178,11 @@ class RolloutKit(FleetKit):
     def start(self, definition: Mapping[str, Any], actor: str = "olga") -> str:
         return self.rollouts.create(json.dumps(definition).encode(), actor).rollout_id
 
+    def status_count(self) -> int:
+        """How many rollouts there are."""
+        with self.db.read() as connection:
+            return len(connection.execute(select(schema.rollouts.c.rollout_id)).all())
+
     def row(self, rollout_id: str) -> RolloutRow:
         with self.db.read() as connection:
             return store.get_rollout(connection, rollout_id)
