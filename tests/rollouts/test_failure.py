@@ -52,6 +52,18 @@ def test_one_failure_below_the_minimum_sample_does_not_decide() -> None:
     assert status(fleet) is Status.RUNNING
 
 
+def test_from_the_minimum_sample_on_the_share_decides() -> None:
+    fleet = Fleet.of(plan(), 40, 40)
+    fleet.tick()
+    fleet.finish(DeviceState.FAILED, at_most=1)
+    fleet.finish(at_most=1)
+    fleet.tick(5)
+    assert status(fleet) is Status.RUNNING
+    fleet.finish(at_most=1)
+    fleet.tick(5)
+    assert reason_of(fleet) == "group.error_rate"
+
+
 def test_errors_over_the_share_of_the_whole_group_need_no_sample() -> None:
     fleet = Fleet.of(plan(each_group={"success_percent": 10, "error_percent": 10, "min_sample": 1000}), 10, 10)
     fleet.tick()

@@ -91,6 +91,20 @@ def test_a_gate_may_let_the_group_pass_without_samples_if_the_plan_says_so() -> 
     assert group(fleet, 0) is GroupStatus.PASSED
 
 
+def test_of_very_many_verdicts_those_that_matter_are_kept() -> None:
+    fleet = Fleet.of(plan(gates=[ERRORS | {"on_fail": "pause"}]), 5, 45)
+    fleet.tick()
+    rows = [Evidence(gate_no=0, profile=f"profile-{no:03d}", candidate=share(0, 100)) for no in range(300)]
+    whole = Evidence(gate_no=0, candidate=share(30, 30_000))
+    fleet.evidence = (whole, *rows)
+    fleet.tick(5)
+    assert [result.profile for result in fleet.rollout.progress.gates] == [""]
+    bad = Evidence(gate_no=0, profile="profile-bad", candidate=share(50, 100))
+    fleet.evidence = (whole, *rows, bad)
+    fleet.tick(5)
+    assert [result.profile for result in fleet.rollout.progress.gates] == ["", "profile-bad"]
+
+
 def test_each_gate_says_what_its_failure_does() -> None:
     fleet = Fleet.of(plan(gates=[ERRORS | {"on_fail": "pause"}]), 5, 45)
     fleet.tick()
@@ -113,6 +127,19 @@ def test_blue_green_stages_everywhere_and_switches_together() -> None:
     fleet.finish()
     fleet.wait(700)
     assert status(fleet) is Status.KEEPING
+
+
+def test_a_late_device_of_a_group_that_switched_goes_live_at_once() -> None:
+    fleet = Fleet.of(plan(groups=[{"name": "all", "percent": 100, "prepare": True}]), 10)
+    fleet.tick()
+    fleet.finish(at_most=9)
+    fleet.tick(5)
+    for device in fleet.in_state(DeviceState.STAGED)[:5]:
+        fleet.report(device, DeviceState.INSTALLING)
+    late = fleet.in_state(DeviceState.ASSIGNED)[0]
+    late.state = DeviceState.WAITING
+    assert fleet.tick(5).actions == (Assign(group_no=0, limit=1, mode=Mode.LIVE),)
+    assert group(fleet, 0) is GroupStatus.RUNNING
 
 
 def test_blue_green_prepares_outside_the_window_and_switches_inside() -> None:

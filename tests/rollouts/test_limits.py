@@ -167,6 +167,15 @@ def test_the_end_time_does_what_the_plan_says(at_end: str, end: Status) -> None:
     assert not fleet.in_state(*EXPOSED, group_no=1)
 
 
+def test_devices_that_are_away_do_not_keep_a_rollout_from_ending() -> None:
+    fleet = Fleet.of(plan(end_at="2027-01-15T10:00:00+00:00"), 10, 40)
+    fleet.tick()
+    fleet.finish(at_most=7)
+    fleet.wait(2 * HOUR + 60)
+    assert status(fleet) is Status.FINISHED
+    assert len(fleet.in_state(DeviceState.ASSIGNED)) == 3
+
+
 # --- clocks ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("to_s", [0, 86400, CREATED_S - 10**7, CREATED_S + 10**7, 4 * 10**9])
 def test_a_clock_that_jumps_exposes_nobody_and_ends_no_bake_time(to_s: int) -> None:

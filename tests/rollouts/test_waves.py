@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from hub.rollouts.counts import Counts, DeviceState, GroupCounts
-from hub.rollouts.plan import Mode
+from hub.rollouts.judging import has_staged, has_succeeded
+from hub.rollouts.plan import Group, Mode
 from hub.rollouts.state import (
     Assign,
     ChangeKind,
@@ -149,6 +150,18 @@ def test_a_device_that_took_it_up_and_went_silent_is_an_error() -> None:
     fleet.wait(HOUR + 300)
     assert status(fleet) in (Status.ROLLING_BACK, Status.ROLLED_BACK)
     assert reason_of(fleet) == "group.error_rate"
+
+
+def test_a_device_that_vanished_after_its_success_counts_against_it() -> None:
+    wave = Group(name="all", percent_bp=10_000, success_bp=9000, min_sample=10)
+    assert has_succeeded(wave, GroupCounts(succeeded=10, vanished=1))
+    assert not has_succeeded(wave, GroupCounts(succeeded=10, vanished=2))
+
+
+def test_devices_that_went_on_from_staging_count_as_prepared() -> None:
+    wave = Group(name="all", percent_bp=10_000, success_bp=9000)
+    assert has_staged(wave, GroupCounts(staged=4, installing=3, succeeded=2, assigned=1))
+    assert not has_staged(wave, GroupCounts(staged=4, installing=2, succeeded=2, assigned=2))
 
 
 def test_with_a_window_a_device_that_waits_for_it_is_not_silent() -> None:
