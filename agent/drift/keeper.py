@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from agent.drift.compiled import Compiled, load_reference
+from agent.drift.feedback import LabelledSink
 from agent.drift.metrics import NamedMetrics
 from agent.drift.monitor import Monitor
 from agent.drift.private import privatise, system_geometric
@@ -94,6 +95,8 @@ class DriftKeeper:
         geometric: Geometric = system_geometric,
     ) -> None:
         self.metrics = NamedMetrics()
+        self.sink: LabelledSink | None = None
+        """Who wants samples whose truth became known; asked for by versions that are loaded from then on."""
         self._folder = folder
         self._settings = settings
         self._put = put
@@ -118,7 +121,7 @@ class DriftKeeper:
                 compiled, digest = Compiled(found[0], manifest), found[1]
         except SkerryError as error:
             self._tell("drift.reference_unreadable", f"{manifest.model} {manifest.version}: {error.message}", manifest)
-        return Monitor(
+        monitor = Monitor(
             manifest,
             labels,
             compiled,
@@ -130,6 +133,8 @@ class DriftKeeper:
                 "drift.monitor_failed", f"Drift is not counted any more: {error!r}", manifest
             ),
         )
+        monitor.sink = self.sink
+        return monitor
 
     def serve(self, model: str, monitor: Monitor | None) -> None:
         """This monitor's version serves from now on (None: no version does); what the one before counted is told."""

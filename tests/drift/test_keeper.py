@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from agent.drift.feedback import Labelled
 from agent.drift.keeper import DriftKeeper
 from agent.drift.settings import DriftSettings
 from agent.drift.snapshot import Snapshot, load_snapshot, new_snapshot, save_snapshot
@@ -282,6 +283,19 @@ async def test_the_loop_ends_windows_by_itself(tmp_path: Path) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert device.ids()[0] == (1, 1, 40)
+
+
+async def test_whoever_trains_gets_samples_whose_truth_became_known(tmp_path: Path) -> None:
+    device, samples = Device(tmp_path), list[Labelled]()
+    device.keeper.sink = samples.append
+    device.serve(1)
+    x = load_digits().test_x[:2]
+    y, handle = device.host.answer("digits", x)
+    assert handle.monitor is not None
+    handle.monitor.remember("a", x, y)
+    handle.monitor.feedback("a", labels=[3, None])
+    assert [(sample.model, sample.version, sample.label) for sample in samples] == [("digits", 1, 3)]
+    assert np.array_equal(samples[0].x, x[0])
 
 
 async def test_metrics_are_told_every_interval(device: Device) -> None:

@@ -297,6 +297,29 @@ def test_truths_about_unknown_requests_repeated_or_ill_formed_are_refused() -> N
     assert (found.labelled, found.errors, found.unknown) == (1, 0, 1)
 
 
+def test_threads_that_predict_while_windows_end_lose_and_double_nothing() -> None:
+    import threading
+
+    monitor, rows = a_monitor(max_rows_per_s=1e12), calm(400)
+    answers = [(rows[i : i + 1], MODEL.predict(rows[i : i + 1]), MODEL.embedding) for i in range(400)]
+    windows: list[Window] = []
+
+    def observe() -> None:
+        for answer in answers:
+            monitor.observe(*answer)
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        monitor.flush()
+        windows += [window for window in [monitor.take(empty())] if window is not None]
+    windows += [window for window in [monitor.take(empty())] if window is not None]
+    assert sum(read_window(window, REFERENCE, DIGEST).cells[0].sum() for window in windows) == 1600
+    assert sum(window.rows for window in windows) == 1600
+    assert monitor.totals()["rows"] == 1600
+
+
 def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     import tracemalloc
 
