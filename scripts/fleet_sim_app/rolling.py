@@ -40,15 +40,16 @@ async def deploy(operator: Operator, model: str, version: int, *, where: str, ti
     return time.monotonic() - began
 
 
-def canary(model: str, version: int, *, where: str, window_s: int = 600) -> dict[str, Any]:
-    """The definition: a small canary, a quarter, everybody; a wave or a gate that fails takes every device back."""
+def canary(model: str, version: int, *, where: str, devices: int, window_s: int = 600) -> dict[str, Any]:
+    """The definition: a small canary (ten devices, or a third of a fleet of fewer than thirty), a quarter, everybody; a
+    wave or a gate that fails takes every device back."""
     return {
         "model": model,
         "version": version,
         "targets": {"filter": where},
         "strategy": {"name": "canary", "steps": [5, 25, 100]},
         "each_group": {
-            "min_devices": 10,
+            "min_devices": max(1, min(10, devices // 3)),
             "success_percent": 90,
             "error_percent": 10,
             "min_sample": 5,

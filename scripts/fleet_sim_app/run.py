@@ -183,7 +183,7 @@ class Simulation:
         try:
             self.rolled = await roll_out(
                 operator,
-                canary(self._model, version, where=_where(fleet)),
+                canary(self._model, version, where=_where(fleet), devices=plan.devices),
                 timeout_s=plan.timeout_s,
                 watch=self._watcher.rollout,
             )

@@ -17,7 +17,7 @@ from agent.settings import LinkSettings
 from scripts.fleet_sim_app.fleet import Fleet, Pace
 from scripts.fleet_sim_app.operator import Operator
 from scripts.fleet_sim_app.release import MODEL
-from scripts.fleet_sim_app.run import Plan, Simulation
+from scripts.fleet_sim_app.run import Given, Plan, Simulation
 from scripts.fleet_sim_app.scenario import parse_scenario
 from scripts.fleet_sim_app.screen import Silence
 from shared.wire.up import InstallReport
@@ -35,6 +35,7 @@ rules:
     crash: {share: 60, after_s: 0.3}
   - download: {share: 30, cuts: 2}
 """)
+WELL = parse_scenario(b"name: well\nprofiles: {x86-gateway: 1}\ntelemetry_interval_s: 0.5\nexpect: finished\n")
 LINK = LinkSettings(
     connect_timeout_s=60, retry_base_s=0.1, retry_cap_s=1, fallback_after_s=0.5, fallback_interval_s=0.3
 )
@@ -54,6 +55,7 @@ class Seen:
     documents: int = 0
     revisions: int = 0
     fallbacks: int = 0
+    attached: dict[str, Any] = field(default_factory=dict)
     pids: list[int] = field(default_factory=list)
 
 
@@ -90,6 +92,12 @@ def _read(database: Path, seen: Seen) -> None:
         seen.revisions = hub.execute("SELECT sum(desired_revision) FROM devices").fetchone()[0]
 
 
+async def _attach(folder: Path, given: Given) -> dict[str, Any]:
+    """Another fleet, for a hub that is there already."""
+    plan = Plan(devices=3, scenario=WELL, seed=2, link=LINK, timeout_s=PATIENCE_S, given=given)
+    return await Simulation(plan, folder, Silence()).run()
+
+
 def _play(folder: Path) -> Seen:
     plan = Plan(
         devices=DEVICES, scenario=SCENARIO, pace=Pace(connects_per_s=0), bundle_bytes=60_000, link=LINK,
@@ -116,6 +124,7 @@ def _play(folder: Path) -> Seen:
         _read(hub.database, seen)
         seen.serving = {version: fleet.serving(MODEL, version) for version in (1, 2)}
         seen.fallbacks = fleet.figures.fallbacks
+        seen.attached = await _attach(folder / "attached", Given(hub.url, hub.token, hub.ca_file, candidate=1))
 
     seen.facts = asyncio.run(simulation.run(inspect))
     return seen
@@ -174,6 +183,12 @@ def test_downloads_are_real_and_some_were_resumed(played: Seen) -> None:
     assert fleet["downloaded_bytes"] > DEVICES * 60_000
     assert fleet["resumed"] > 0
     assert set(fleet["problems"]) == set()
+
+
+def test_a_fleet_for_a_hub_that_is_there_rolls_out_to_its_own_devices_only(played: Seen) -> None:
+    assert played.attached["rollout"]["status"] in ("keeping", "finished")
+    assert played.attached["rollout"]["exposed"] == played.attached["serving_candidate"] == 3
+    assert "hub" not in played.attached
 
 
 def test_what_was_started_has_ended(played: Seen) -> None:
