@@ -29,6 +29,7 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("assignments", _HOUR_S, hub.assignments.reissue_expiring),
         PeriodicTask("rollouts", _ROLLOUTS_S, hub.rollout_engine.run),
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
+        PeriodicTask("windows", _HOUR_S, hub.window_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),
     ]
 

@@ -20,6 +20,7 @@ __all__ = [
     "EnrolmentSettings",
     "GateSettings",
     "HubSettings",
+    "MonitoringSettings",
     "NatsSettings",
     "RetentionSettings",
     "TrustSettings",
@@ -104,6 +105,13 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     every_s: Seconds = DAY_S
 
 
+class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Drift and what goes with it. Windows are added up, and judged, by periods of `period_s`; kept for `keep_days`."""
+
+    period_s: Annotated[int, Meta(ge=10, le=7 * DAY_S)] = 3600
+    keep_days: Days = 30
+
+
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one hub.
 
@@ -126,6 +134,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gates: GateSettings = GateSettings()
     deltas: DeltaSettings = DeltaSettings()
     retention: RetentionSettings = RetentionSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     assignment_lifetime_s: Seconds = 7 * DAY_S
     offline_after_s: Seconds = 180
     token_days: Days = 90

@@ -36,9 +36,12 @@ from hub.gates.service import GateService
 from hub.groups.service import GroupService
 from hub.ingest.retention import HealthRetention
 from hub.ingest.service import IngestService
+from hub.ingest.windows import WindowBook
 from hub.messaging.config import BrokerConfig
 from hub.messaging.ingest import IngestLoopSettings
 from hub.messaging.runtime import MessagingRuntime, MessagingSettings
+from hub.monitoring.references import References
+from hub.monitoring.retention import WindowRetention
 from hub.pki.store import PUBLISHER_NAME, Pki
 from hub.registry.aliases import AliasService
 from hub.registry.collection import GarbageCollector
@@ -108,6 +111,8 @@ class Hub:
     # messages
     ingest: IngestService
     health_retention: HealthRetention
+    references: References
+    window_retention: WindowRetention
     messaging: MessagingRuntime
 
     def close(self) -> None:
@@ -143,7 +148,9 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     publications = Publications()
     profiles, filters = Compatibility(settings.profiles_path), DeviceFilters(clock, settings.offline_after_s)
     desired = DesiredStates(db, clock, trust)
-    device_auth, ingest = DeviceAuthenticator(db, clock), IngestService(db, clock)
+    references = References(blobs, clock)
+    device_auth = DeviceAuthenticator(db, clock)
+    ingest = IngestService(db, clock, WindowBook(references, settings.monitoring.period_s))
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications)
@@ -177,6 +184,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
+        references=references,
+        window_retention=WindowRetention(db, clock, settings.monitoring.keep_days * 86_400.0),
         messaging=messaging,
     )
 

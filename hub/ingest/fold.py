@@ -22,6 +22,7 @@ from shared.errors import InvalidInput
 from shared.limits import MAX_REASON_CHARS, MAX_SEQ
 from shared.wire.health import Health, VersionHealth
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, decode_body
+from shared.wire.window import Metric, Metrics, Window
 
 __all__ = ["Fold"]
 
@@ -42,6 +43,8 @@ class Fold:
         self.reports: list[ReportRow] = []
         self.events: list[EventRow] = []
         self.health: list[VersionHealth] = []
+        self.windows: list[tuple[Envelope, Window]] = []
+        self.metrics: list[tuple[Envelope, Metric]] = []
         self.heartbeat: dict[str, Any] | None = None
         self.inventory: dict[str, Any] | None = None
         self.dropped = 0
@@ -70,8 +73,12 @@ class Fold:
                     raise InvalidInput("wire.malformed", f"The {envelope.kind} message could not be stored.")
                 self._body(envelope, decode_body(envelope), item.new_count)
             except InvalidInput as error:
-                self.malformed += 1
-                self._event(envelope, "ingest.malformed_body", "error", error.message)
+                self.refuse(envelope, "ingest.malformed_body", error.message)
+
+    def refuse(self, envelope: Envelope, code: str, message: str) -> None:
+        """Count a message whose body was not taken, and leave an event."""
+        self.malformed += 1
+        self._event(envelope, code, "error", message)
 
     def _body(self, envelope: Envelope, body: msgspec.Struct, new_count: int) -> None:
         if isinstance(body, Heartbeat):
@@ -87,6 +94,10 @@ class Fold:
             self._event(envelope, body.code, body.severity, body.message, body.model, body.count)
         elif isinstance(body, Health):
             self.health.extend(body.versions)
+        elif isinstance(body, Window):
+            self.windows.append((envelope, body))
+        elif isinstance(body, Metrics):
+            self.metrics.extend((envelope, metric) for metric in body.metrics)
         elif isinstance(body, Dropped):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(body.kinds.items()))
             text = f"The full outbox gave up {new_count} messages" + (f" ({kinds})." if kinds else ".")

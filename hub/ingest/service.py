@@ -21,6 +21,7 @@ from hub.ingest.fold import Fold
 from hub.ingest.health import Said, gather
 from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
 from hub.ingest.sequence import Sequenced, sequence
+from hub.ingest.windows import NothingWatched, Speaker, WindowBook
 from hub.store.database import Connection, Database
 from hub.store.failures import plain_errors
 from hub.store.health import add_health, cohorts_of, known_versions
@@ -74,9 +75,10 @@ class _Outcome(NamedTuple):
 class IngestService:
     """Applies device messages to the database exactly once."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, windows: WindowBook | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._windows = windows or WindowBook(NothingWatched())
         self._lock = threading.Lock()
         self._totals = Totals()
 
@@ -122,9 +124,13 @@ class IngestService:
             decided = {d: sequence(rows[d].position, past.get(d, ()), inbox.envelopes) for d, inbox in known.items()}
             models = model_rows(connection, [d for d, result in decided.items() if _touches_models(result)])
             skip = {id(e) for inbox in known.values() for e in inbox.envelopes} if unreadable else set()
-            changes = [_change(rows[d], decided[d], known[d].malformed, models.get(d, {}), now, skip) for d in known]
+            folds = {d: _fold(decided[d], models.get(d, {}), now, skip) for d in known}
+            speakers = [Speaker(d, rows[d].profile, fold) for d, fold in folds.items()]
+            counted = self._windows.sort_out(connection, speakers, now)
+            changes = [_change(rows[d], decided[d], known[d].malformed, fold, now) for d, fold in folds.items()]
             apply_changes(connection, changes, now)
             _add_up(connection, changes, now)
+            self._windows.write(connection, counted, now)
         refused = sum(len(i.envelopes) + i.malformed for d, i in inboxes.items() if d not in rows)
         if refused:
             _LOG.warning("%d messages of unknown or revoked devices were refused", refused)
@@ -157,16 +163,15 @@ def _touches_models(result: Sequenced[Envelope]) -> bool:
     return any(item.message.kind in _WITH_MODELS for item in result.accepted)
 
 
-def _change(
-    row: DeviceRow,
-    result: Sequenced[Envelope],
-    malformed: int,
-    models: Mapping[str, ModelRow],
-    now: float,
-    unreadable: Collection[int],
-) -> DeviceChange:
+def _fold(
+    result: Sequenced[Envelope], models: Mapping[str, ModelRow], now: float, unreadable: Collection[int]
+) -> Fold:
     fold = Fold(models, now)
     fold.apply(result.accepted, unreadable)
+    return fold
+
+
+def _change(row: DeviceRow, result: Sequenced[Envelope], malformed: int, fold: Fold, now: float) -> DeviceChange:
     return DeviceChange(
         row=DeviceRow(
             device_id=row.device_id,

@@ -22,6 +22,16 @@ from hub.store.schema.devices import (
 )
 from hub.store.schema.groups import device_group_members, device_group_references, device_groups
 from hub.store.schema.health import health_latency, health_windows, shadow_windows
+from hub.store.schema.monitoring import (
+    alert_deliveries,
+    alert_silences,
+    alerts,
+    app_metrics,
+    drift_results,
+    drift_sums,
+    window_latest,
+    window_marks,
+)
 from hub.store.schema.people import api_tokens, audit
 from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
 from hub.store.schema.rollouts import rollout_arrivals, rollout_devices, rollout_events, rollout_groups, rollouts
@@ -29,8 +39,12 @@ from hub.store.schema.running import leases
 from hub.store.schema.trust import tuf_files, tuf_metadata, tuf_staged
 
 __all__ = [
+    "alert_deliveries",
+    "alert_silences",
+    "alerts",
     "alias_history",
     "api_tokens",
+    "app_metrics",
     "assignments",
     "audit",
     "blobs",
@@ -47,6 +61,8 @@ __all__ = [
     "device_status",
     "device_tags",
     "devices",
+    "drift_results",
+    "drift_sums",
     "enrolment_tokens",
     "gate_results",
     "health_latency",
@@ -65,4 +81,6 @@ __all__ = [
     "tuf_metadata",
     "tuf_staged",
     "versions",
+    "window_latest",
+    "window_marks",
 ]
