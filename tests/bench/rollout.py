@@ -143,6 +143,7 @@ class CheckIns:
 
     def __init__(self, hub: Hub, ids: list[str]) -> None:
         self._hub, self._ids = hub, ids
+        self._digest = hub.versions.get("digits", 1).bundle_sha256
         self._stop = threading.Event()
         self.reports: list[float] = []
         self.polls: list[float] = []
@@ -181,7 +182,9 @@ class CheckIns:
 
     def _heartbeat(self, number: int) -> Received:
         device_id = self._ids[number % len(self._ids)]
-        model = ModelStatus(model="digits", version=1, state="committed", requests=10, latency_p50_us=90)
+        model = ModelStatus(
+            model="digits", version=1, bundle_sha256=self._digest, state="committed", requests=10, latency_p50_us=90
+        )
         seq = 2 + number // len(self._ids)
         body = encode_body(Heartbeat(agent_version="1", uptime_s=number, rss_bytes=60_000_000, models=[model]))
         envelope = Envelope(
