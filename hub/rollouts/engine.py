@@ -22,7 +22,7 @@ from hub.rollouts.commands import command
 from hub.rollouts.counts import Counts
 from hub.rollouts.evidence import EvidenceCollector
 from hub.rollouts.membership import Memberships, is_volatile
-from hub.rollouts.record import audited, news
+from hub.rollouts.record import action_of, audited, news
 from hub.rollouts.silence import heard_since, marks_after
 from hub.rollouts.state import ENDED, Command, CommandKind, GroupStatus, Tick
 from hub.rollouts.tick import tick
@@ -228,7 +228,7 @@ class RolloutEngine:
             for event in events:
                 if audited(event):
                     detail = {"code": event.code, "message": event.message, "numbers": dict(event.numbers)}
-                    self._audit.append(connection, event.by, f"rollout.{event.kind}", row.rollout_id, detail)
+                    self._audit.append(connection, event.by, action_of(event), row.rollout_id, detail)
         if done:
             self._wake()
         return done

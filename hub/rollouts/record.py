@@ -6,7 +6,7 @@ from hub.rollouts.counts import Counts, DeviceState
 from hub.rollouts.state import ENDED, ChangeKind, Progress, Tick
 from hub.store.rollouts import EventRow
 
-__all__ = ["audited", "news"]
+__all__ = ["action_of", "audited", "news"]
 
 _GATE = "gate_verdict"
 _COUNTS = "final_counts"
@@ -44,3 +44,8 @@ def _event(
 def audited(event: EventRow) -> bool:
     """Whether the audit log has it too: all that people did, and what the hub did to devices."""
     return event.kind not in _QUIET
+
+
+def action_of(event: EventRow) -> str:
+    """How the audit log names it: `rollout.paused`, `rollout.group_started`."""
+    return f"rollout.{event.kind.removeprefix('rollout_')}"
