@@ -6,6 +6,7 @@ somebody measures what its gates demand. What happens afterwards is the engine's
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ from shared.errors import Conflict, InvalidInput
 
 __all__ = ["Planned", "RolloutService"]
 
-_RANDOM_BITS = 64
+_HALF_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +127,8 @@ class RolloutService:
         actor: str = "",
         now_s: float = 0.0,
     ) -> tuple[Forecast, RolloutRow, list[int | None]]:
-        """The rollout that would come of a plan, with hash numbers of its own."""
-        hashes = coefficients(secrets.randbits(_RANDOM_BITS), secrets.randbits(_RANDOM_BITS))
+        """The rollout that would come of a plan, with hash numbers of its own: the same as were shown before."""
+        hashes = _mixed(plan)
         membership = self._memberships.of(connection, plan)
         thresholds = thresholds_for(connection, plan, membership, *hashes)
         bundle_bytes = registry.get_version(connection, plan.model, plan.version).bundle_bytes
@@ -191,6 +192,12 @@ class RolloutService:
             if name == row.plan.targets.group or name in named:
                 found.append(row.rollout_id)
         return found
+
+
+def _mixed(plan: Plan) -> tuple[int, int]:
+    """Hash numbers that follow from the plan alone, so that what a dry run shows is what is made."""
+    digest = hashlib.sha256(msgspec.json.encode(plan)).digest()
+    return coefficients(int.from_bytes(digest[:_HALF_BYTES]), int.from_bytes(digest[_HALF_BYTES:]))
 
 
 def _nobody(plan: Plan, seen: Forecast) -> Conflict:

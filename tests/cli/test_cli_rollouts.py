@@ -49,6 +49,16 @@ def test_a_plan_shows_waves_devices_bytes_and_changes_nothing(skerry: Skerry, fl
     assert skerry.json("rollout", "list", "--model", fleet.model) == []
 
 
+def test_what_a_plan_shows_is_what_is_made(skerry: Skerry, fleet: PaperFleet) -> None:
+    words = what(fleet, "--steps", "30,60,100")
+    shown = skerry.json("rollout", "plan", *words)["forecast"]
+    assert skerry.json("rollout", "plan", *words)["forecast"] == shown
+    made = skerry.json("rollout", "create", *words)
+    assert made["forecast"] == shown
+    groups = skerry.json("rollout", "show", made["rollout_id"])["groups"]
+    assert [group["counts"]["waiting"] for group in groups] == [wave["devices"] for wave in shown["waves"]]
+
+
 def test_a_file_and_options_say_the_same(skerry: Skerry, fleet: PaperFleet, tmp_path: Path) -> None:
     file = tmp_path / "rollout.yaml"
     file.write_text(
