@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hub.store.health import (
     version_health,
     version_latency,
 )
-from shared.wire.down import ShadowRun
+from shared.wire.down import ShadowRun, Window
 from tests.daemon.device import RunningAgent, running
 from tests.daemon.test_with_hub import enrol_only, messaging, until
 from tests.e2e.test_delta import deployed
@@ -74,15 +75,14 @@ async def predict(agent: RunningAgent, count: int) -> None:
         await asyncio.to_thread(agent.predict, index)
 
 
-async def shadow(flow: Flow, version: int, run: ShadowRun) -> None:
-    """What a rollout does when it tries a version as a shadow."""
+async def assign_on(flow: Flow, version: int, rollout: str, mode: str, **conditions: ShadowRun | Window) -> None:
+    """What a rollout does when it assigns on conditions."""
     hub = flow.kit.hub
-    conditions = msgspec.json.encode({"shadow": run}).decode()
+    terms = Terms(mode=mode, conditions=msgspec.json.encode(conditions).decode())
 
     def assign() -> None:
         with hub.db.write() as connection:
-            terms = Terms(mode="shadow", conditions=conditions)
-            assert hub.assignments.assign(connection, device_ids(["pi-1"]), "digits", version, "r-shadow", terms) == 1
+            assert hub.assignments.assign(connection, device_ids(["pi-1"]), "digits", version, rollout, terms) == 1
 
     await asyncio.to_thread(assign)
     hub.publications.wake()
@@ -119,7 +119,7 @@ async def test_health_a_crash_and_a_shadows_disagreement_reach_the_hub_once(tmp_
                 agent.stop(signal.SIGKILL)
             with running(paths) as agent:
                 await until(lambda: live.version().crashes == 1)
-                await shadow(flow, 2, ShadowRun(share_bp=10_000, cpu_bp=10_000))
+                await assign_on(flow, 2, "r-shadow", "shadow", shadow=ShadowRun(share_bp=10_000, cpu_bp=10_000))
                 await until(lambda: status(agent)["state"] == "held")
                 assert (status(agent)["active_version"], status(agent)["mode"]) == (1, "shadow")
                 candidate = Told(flow.kit, 2, "r-shadow")
@@ -136,3 +136,28 @@ async def test_health_a_crash_and_a_shadows_disagreement_reach_the_hub_once(tmp_
                 await deployed(flow, 2)
                 assert status(agent)["active_version"] == 2
                 assert live.version().crashes == 1
+
+
+@pytest.mark.slow
+async def test_what_a_version_waits_for_is_told_to_the_hub_and_a_later_word_ends_it(tmp_path: Path) -> None:
+    paths = AgentPaths(tmp_path / "state")
+    later = datetime.now(UTC) + timedelta(hours=6)
+    window = Window(cron=f"{later.minute} {later.hour} * * *", duration_s=3600, timezone="UTC")
+    with released_hub(tmp_path, mqtt_port=free_port()) as flow:
+        await asyncio.to_thread(release_two, flow)
+        async with messaging(flow.kit):
+            await asyncio.to_thread(enrol_only, flow.kit, paths)
+            with running(paths) as agent:
+                await deployed(flow, 1)
+                await assign_on(flow, 2, "r-window", "live", window=window)
+
+                def model() -> dict[str, Any]:
+                    (found,) = flow.admin.get("/v1/devices/pi-1").raise_for_status().json()["models"]
+                    return dict(found)
+
+                await until(lambda: model()["state"] == "held")
+                assert (model()["version"], model()["reason_code"]) == (1, "install.waits_for_window")
+                assert f"{later:%H:%M} UTC" in model()["reason"]
+                assert "the window that opens at" in status(agent)["reason"]
+                await deployed(flow, 2)
+                assert (model()["version"], status(agent)["active_version"]) == (2, 2)
