@@ -98,6 +98,19 @@ def test_a_group_that_cannot_succeed_any_more_has_failed() -> None:
     assert reason_of(fleet) == "group.success_out_of_reach"
 
 
+def test_devices_that_may_try_again_are_not_lost_yet() -> None:
+    wave = {"success_percent": 90, "error_percent": 60, "min_sample": 10}
+    fleet = Fleet.of(plan(retry={"attempts": 2, "backoff_s": 600}, each_group=wave), 10, 0)
+    fleet.tick()
+    fleet.finish(DeviceState.FAILED, at_most=2)
+    fleet.tick(5)
+    assert status(fleet) is Status.RUNNING
+    fleet.wait(900)
+    fleet.finish(DeviceState.FAILED, at_most=2)
+    fleet.tick(5)
+    assert reason_of(fleet) == "group.success_out_of_reach"
+
+
 def test_a_failure_in_an_earlier_wave_that_comes_late_still_stops_the_rollout() -> None:
     fleet = Fleet.of(plan(), 10, 40)
     fleet.tick()
