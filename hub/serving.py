@@ -19,6 +19,7 @@ __all__ = ["periodic_tasks", "serve", "stop_on_signals"]
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _ROLLOUTS_S = 2.0
+_DRIFT_S = 10.0
 
 
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
@@ -29,6 +30,7 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("assignments", _HOUR_S, hub.assignments.reissue_expiring),
         PeriodicTask("rollouts", _ROLLOUTS_S, hub.rollout_engine.run),
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
+        PeriodicTask("drift", _DRIFT_S, hub.evaluation.run),
         PeriodicTask("windows", _HOUR_S, hub.window_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),
     ]

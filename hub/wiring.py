@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -40,8 +41,10 @@ from hub.ingest.windows import WindowBook
 from hub.messaging.config import BrokerConfig
 from hub.messaging.ingest import IngestLoopSettings
 from hub.messaging.runtime import MessagingRuntime, MessagingSettings
+from hub.monitoring.evaluation import Evaluation
 from hub.monitoring.references import References
 from hub.monitoring.retention import WindowRetention
+from hub.monitoring.source import drift_sources
 from hub.pki.store import PUBLISHER_NAME, Pki
 from hub.registry.aliases import AliasService
 from hub.registry.collection import GarbageCollector
@@ -49,7 +52,7 @@ from hub.registry.models import ModelService
 from hub.registry.releases import ReleaseGuard
 from hub.registry.versions import VersionService
 from hub.rollouts.engine import RolloutEngine
-from hub.rollouts.evidence import EvidenceCollector, standard_sources
+from hub.rollouts.evidence import EvidenceCollector, MetricSource, standard_sources
 from hub.rollouts.membership import Memberships
 from hub.rollouts.service import RolloutService
 from hub.rollouts.views import RolloutViews
@@ -112,6 +115,7 @@ class Hub:
     ingest: IngestService
     health_retention: HealthRetention
     references: References
+    evaluation: Evaluation
     window_retention: WindowRetention
     messaging: MessagingRuntime
 
@@ -153,7 +157,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     ingest = IngestService(db, clock, WindowBook(references, settings.monitoring.period_s))
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
-    rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications)
+    sources = standard_sources() | drift_sources(references, settings.monitoring.period_s)
+    rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, sources)
     _listen(hooks, publications, assignments, messaging, deltas, delta_loop)
     return Hub(
         settings=settings,
@@ -185,6 +190,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
         references=references,
+        evaluation=Evaluation(db, clock, references, settings.monitoring.period_s),
         window_retention=WindowRetention(db, clock, settings.monitoring.keep_days * 86_400.0),
         messaging=messaging,
     )
@@ -226,9 +232,10 @@ def _rollouts(
     profiles: Compatibility,
     filters: DeviceFilters,
     publications: Publications,
+    sources: Mapping[str, MetricSource],
 ) -> _Rollouts:
     """The engine, with those who measure what gates demand, and what people ask of it."""
-    sources, memberships = standard_sources(), Memberships(filters, profiles)
+    memberships = Memberships(filters, profiles)
     evidence = EvidenceCollector(sources)
     engine = RolloutEngine(db, clock, audit, assignments, memberships, evidence, publications.wake)
     measured = frozenset(sources)
