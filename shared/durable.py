@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shared.errors import NotFound, StorageFailure, TooLarge
 
-__all__ = ["fsync_dir", "make_dir", "read_file", "remove", "rename", "sweep", "write_file"]
+__all__ = ["append", "fsync_dir", "make_dir", "read_file", "remove", "rename", "sweep", "write_file"]
 
 _TEMPORARY = ".tmp-"
 
@@ -66,6 +66,35 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
             hint="Check free space and permissions of the data folder.",
             retriable=True,
         ) from error
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of an existing file, durably. A cut may leave a part of `data`; `storage.write` leaves none."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            size = os.fstat(fd).st_size
+            try:
+                _write_all(fd, data)
+                os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StorageFailure(
+            "storage.write",
+            f"Cannot add to {path.name}: {error.strerror or error}.",
+            hint="Check free space and permissions of the data folder.",
+            retriable=True,
+        ) from error
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def read_file(path: Path, *, limit: int) -> bytes:

@@ -1,0 +1,1 @@
+"""What a device keeps to train on, and when it may train."""
