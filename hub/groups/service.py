@@ -2,6 +2,8 @@
 
 - A group's filter may name other groups, but never itself, directly or by others.
 - Nothing that is in use is deleted: not what another group names, nor what a rollout that goes on targets.
+- Who joins or leaves a group that a rollout targets is looked at by that rollout at once: joining, it waits its turn;
+  leaving before its turn, it gets nothing.
 - Every change is in the audit log with the devices that joined and left by it; a dry run says the same beforehand.
 """
 
@@ -175,8 +177,11 @@ class GroupService:
             row = self._changed_row(old, wish, actor)
             members = frozenset(store.members_of(connection, name)) if old.filter is None else frozenset()
             body = _Body(_parsed(row), _changed_members(members, wish) if row.filter is None else frozenset())
-            plan = self._plan(connection, row, body, before=self.condition_of(connection, name))
+            before = self.condition_of(connection, name)
+            plan = self._plan(connection, row, body, before)
             if not dry_run:
+                if plan.rollouts:
+                    store.mark_movers(connection, before, self._members(connection, body))
                 store.update_group(connection, row)
                 self._save_body(connection, name, body, members)
                 self._record(connection, "group.update", plan, actor)
@@ -225,10 +230,9 @@ class GroupService:
         """Check what the group is to be, and count who moves."""
         if body.node is None:
             _check_members(connection, body.members)
-            then = device_ids(sorted(body.members))
         else:
             self._check_filter(connection, row.name, body.node)
-            then = self._filters.condition_for(connection, body.node)
+        then = self._members(connection, body)
         return GroupPlan(
             group=row,
             moves=store.moves(connection, before, then),
@@ -236,6 +240,11 @@ class GroupService:
             leaves=store.some_devices(connection, before & ~then, _EXAMPLES_COUNT),
             rollouts=self._rollouts(connection, row.name),
         )
+
+    def _members(self, connection: Connection, body: _Body) -> Condition:
+        if body.node is None:
+            return device_ids(sorted(body.members))
+        return self._filters.condition_for(connection, body.node)
 
     def _check_filter(self, connection: Connection, name: str, node: Node) -> None:
         """Of the group itself, and of every group that names it."""

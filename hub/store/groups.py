@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, insert, literal, not_, or_, select, update
 
 from hub.store.device_filter import Condition
 from hub.store.page import PageRequest, after
-from hub.store.schema import device_group_members, device_group_references, device_groups, devices
+from hub.store.schema import (
+    device_group_members,
+    device_group_references,
+    device_groups,
+    devices,
+    rollout_arrivals,
+)
 from shared.errors import NotFound
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "insert_group",
     "known_devices",
     "list_groups",
+    "mark_movers",
     "members_of",
     "moves",
     "named_by",
@@ -193,6 +200,13 @@ def moves(connection: Connection, before: Condition, then: Condition) -> Moves:
         .where(devices.c.status == "active")
     )
     return Moves(**connection.execute(query).one()._mapping)
+
+
+def mark_movers(connection: Connection, before: Condition, then: Condition) -> None:
+    """Rollouts must look again at the devices that join or leave when a group changes; call it before it does."""
+    moving = or_(and_(then, not_(before)), and_(before, not_(then)))
+    rows = select(devices.c.device_id, literal(0)).where(moving).order_by(devices.c.device_id)
+    connection.execute(insert(rollout_arrivals).from_select(["device_id", "claimed"], rows))
 
 
 def some_devices(connection: Connection, condition: Condition, limit: int) -> list[str]:

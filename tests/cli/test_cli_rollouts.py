@@ -237,3 +237,21 @@ def test_a_group_that_a_rollout_targets_is_not_deleted_and_asks_before_it_grows(
     assert (said.code, said.error["code"]) == (2, "cli.not_confirmed")
     assert skerry.json(*change, "--yes")["joining"] == 5
     assert rollout in skerry("groups", "show", group).out
+
+
+def test_who_leaves_a_group_before_its_turn_gets_nothing(skerry: Skerry, fleet: PaperFleet) -> None:
+    group = f"g-{fleet.tag}"
+    skerry.json("groups", "create", group, "--filter", f"tag.site=={fleet.tag}")
+    target = ["--model", fleet.model, "--version", "2", "--group", group, "--strategy", "canary", *QUICK]
+    rollout = skerry.json("rollout", "create", *target, "--steps", "50,100", "--approve-each")["rollout_id"]
+    fleet.settle()
+    waiting = [device for device, version in zip(fleet.devices, fleet.serving(), strict=True) if version == 1]
+    leaving = waiting[0]
+    changed = skerry.json("groups", "update", group, "--filter", f"tag.site=={fleet.tag};id!={leaving}", "--yes")
+    assert changed["leaves"] == [leaving]
+    skerry.json("rollout", "approve", rollout)
+    fleet.settle()
+    serving = dict(zip(fleet.devices, fleet.serving(), strict=True))
+    assert serving == {device: 1 if device == leaving else 2 for device in fleet.devices}
+    (row,) = [row for row in skerry.json("rollout", "devices", rollout) if row["device_id"] == leaving]
+    assert row["state"] == "skipped"

@@ -115,12 +115,21 @@ def test_who_targets_a_group_hears_of_its_changes(kit: FleetKit) -> None:
     groups.create("ring", by_filter("all"), "olga")
     assert groups.update("ring", by_filter("id==pi-1"), "olga", dry_run=True).rollouts == ["r-1"]
     assert heard == ["changed"]
+    assert _to_look_at(kit) == set()
     groups.create("inner", by_filter("id==pi-2"), "olga")
     groups.update("ring", by_filter("group==inner"), "olga")
     assert groups.get("inner").rollouts == ["r-1"]
+    assert _to_look_at(kit) == {"pi-0", "pi-1", "pi-3", "cam-0"}  # pi-2 was in it and is
+    groups.update("inner", by_filter("id=in=(pi-2,pi-3)"), "olga")
+    assert _to_look_at(kit) >= {"pi-3"}
     with pytest.raises(Conflict) as caught:
         groups.delete("ring", "olga")
     assert code(caught) == "group.in_use"
+
+
+def _to_look_at(kit: FleetKit) -> set[str]:
+    with kit.db.read() as connection:
+        return set(connection.scalars(select(schema.rollout_arrivals.c.device_id)))
 
 
 def _audited(kit: FleetKit) -> list[schema.audit.c]:  # type: ignore[name-defined]
@@ -212,8 +221,9 @@ def _deepen(groups: GroupService) -> int:
     raise AssertionError("there is no bound")
 
 
-def test_the_deepest_filter_that_is_taken_runs(groups: GroupService) -> None:
-    assert _deepen(groups) >= 4
+def test_the_deepest_filter_that_is_taken_runs(kit: FleetKit) -> None:
+    targeted = GroupService(kit.db, kit.clock, kit.audit, kit.filters, lambda _connection, _name: ["r-1"])
+    assert _deepen(targeted) >= 4
 
 
 def test_a_hub_keeps_so_many_groups_and_no_more(groups: GroupService, monkeypatch: pytest.MonkeyPatch) -> None:
