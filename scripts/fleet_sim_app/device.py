@@ -15,6 +15,7 @@ from agent.identity.store import Credentials, Identity
 from agent.link.connection import Connector
 from agent.link.link import Link
 from agent.ota.intake import peek
+from agent.ota.machine import REST
 from agent.settings import LinkSettings
 from scripts.fleet_sim_app.fate import Fate, fate_of
 from scripts.fleet_sim_app.figures import Figures
@@ -101,6 +102,12 @@ class SimDevice:
         lane = self.lanes.get(model)
         active = lane.slots.get(lane.active) if lane is not None and lane.active is not None else None
         return active is not None and active.version == version
+
+    def decided(self, model: str, version: int) -> bool:
+        """Whether the installation of this version has come to its end, good or bad."""
+        lane = self.lanes.get(model)
+        assignment = lane.journal.assignment if lane is not None else None
+        return lane is not None and assignment is not None and assignment.version == version and lane.journal.at in REST
 
     @property
     def settled(self) -> bool:

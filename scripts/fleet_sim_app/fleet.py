@@ -128,6 +128,10 @@ class Fleet:
         """On how many devices this version serves."""
         return sum(device.serves(model, version) for device in self.devices)
 
+    def decided(self, model: str, version: int) -> bool:
+        """Whether the installation of this version has ended on every device."""
+        return all(device.decided(model, version) for device in self.devices)
+
     async def play(self) -> None:
         """The scenario's absences, in seconds from now; returns when the last one is over."""
         began = time.monotonic()

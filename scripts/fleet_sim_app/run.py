@@ -179,6 +179,7 @@ class Simulation:
         plan = self.plan
         version = plan.given.candidate if plan.given else 2
         self._watcher.step("version 2 as a canary with gates")
+        began = time.monotonic()
         absences = asyncio.create_task(fleet.play(), name="absences")
         try:
             self.rolled = await roll_out(
@@ -188,6 +189,9 @@ class Simulation:
                 watch=self._watcher.rollout,
             )
             await absences
+            if self.rolled.status in ("finished", "keeping"):  # enough of the last wave: the rest is on its way
+                await fleet.until(lambda: fleet.decided(self._model, version), "every installation", plan.timeout_s)
+                self.facts["all_decided_s"] = round(time.monotonic() - began, 2)
         finally:
             absences.cancel()
         self.facts["rollout"] = {**asdict(self.rolled), "seconds": round(self.rolled.seconds, 2)}
