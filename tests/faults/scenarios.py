@@ -32,6 +32,7 @@ from tests.faults.facts import Facts
 from tests.faults.life import Broken, check_image, living
 from tests.faults.marks import mark
 from tests.faults.outbox_work import OutboxScenario
+from tests.faults.samples_work import SamplesScenario
 from tests.ota.device import QUICK
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -270,5 +271,6 @@ SCENARIOS: Mapping[str, Scenario] = {
     "outbox": OutboxScenario(),
     "desired": DesiredScenario(),
     "drift": DriftScenario(),
+    "samples": SamplesScenario(),
 }
 """By the names that a failure prints."""

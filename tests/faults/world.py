@@ -242,6 +242,11 @@ def _drift(scenario: str, directory: Path, stack: ExitStack) -> World:
     return _world(scenario, directory, Facts(device_id=DEVICE))
 
 
+def _samples(scenario: str, directory: Path, stack: ExitStack) -> World:
+    (directory / "prepared").mkdir()
+    return _world(scenario, directory, Facts(device_id=DEVICE))
+
+
 _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "install": _installing,
     "resumed-install": _installing,
@@ -258,4 +263,5 @@ _MAKERS: Mapping[str, Callable[[str, Path, ExitStack], World]] = {
     "outbox": _outbox,
     "desired": _desired,
     "drift": _drift,
+    "samples": _samples,
 }
