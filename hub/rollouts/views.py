@@ -83,9 +83,7 @@ class RolloutViews:
         with self._db.read() as connection:
             row = store.get_rollout(connection, rollout_id)
             counts = self._engine.known(connection, row, self._clock.now()).counts
-            failures = rollout_views.failures(
-                connection, row.rollout_no, _REASONS_COUNT, _DEVICES_PER_REASON_COUNT
-            )
+            failures = rollout_views.failures(connection, row.rollout_no, _REASONS_COUNT, _DEVICES_PER_REASON_COUNT)
         groups = [
             GroupView(group_no=number, plan=group, progress=progress, counts=numbers)
             for number, (group, progress, numbers) in enumerate(
@@ -115,9 +113,7 @@ class RolloutViews:
                 if model is not None and found.model != model:
                     continue
                 members = rollout_views.memberships(connection, device_id, found.model, _ROLLOUTS_COUNT)
-                rollouts = {
-                    one.rollout_id: store.load_rollout(connection, one.rollout_no).rollout for one in members
-                }
+                rollouts = {one.rollout_id: store.load_rollout(connection, one.rollout_no).rollout for one in members}
                 models.append(explain(found, members, rollouts, self._clock.now()))
         return Explanation(device_id=device_id, models=models)
 
