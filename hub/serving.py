@@ -20,6 +20,7 @@ _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _ROLLOUTS_S = 2.0
 _DRIFT_S = 10.0
+_ALERTS_S = 5.0
 
 
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
@@ -31,6 +32,8 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("rollouts", _ROLLOUTS_S, hub.rollout_engine.run),
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
         PeriodicTask("drift", _DRIFT_S, hub.evaluation.run),
+        PeriodicTask("alerts", _ALERTS_S, hub.alerts.deliver_due),
+        PeriodicTask("old-alerts", _HOUR_S, hub.alerts.prune),
         PeriodicTask("windows", _HOUR_S, hub.window_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),
     ]

@@ -166,6 +166,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.data_path / "profiles"
 
     @property
+    def alerts_path(self) -> Path:
+        """Routes and rules of alerts, beside the ready ones; may be missing."""
+        return self.data_path / "alerts.yaml"
+
+    @property
     def scratch_path(self) -> Path:
         """Bundles that are unpacked while their gate runs."""
         return self.data_path / "scratch"

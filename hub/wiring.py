@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from hub.access.tokens import ApiTokens
+from hub.alerts.config import load_config
+from hub.alerts.service import AlertService
 from hub.audit.log import AuditLog
 from hub.blobs.files import FileBlobs
 from hub.blobs.store import BlobStore
@@ -116,6 +118,7 @@ class Hub:
     health_retention: HealthRetention
     references: References
     evaluation: Evaluation
+    alerts: AlertService
     window_retention: WindowRetention
     messaging: MessagingRuntime
 
@@ -157,6 +160,9 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     ingest = IngestService(db, clock, WindowBook(references, settings.monitoring.period_s))
     broker, register = _broker(settings, pki), ConnectionStore(db)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
+    evaluation = Evaluation(db, clock, references, settings.monitoring.period_s)
+    alerts = _alerts(settings, db, clock, audit)
+    evaluation.on_judged(alerts.hear)
     sources = standard_sources() | drift_sources(references, settings.monitoring.period_s)
     rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, sources)
     _listen(hooks, publications, assignments, messaging, deltas, delta_loop)
@@ -190,7 +196,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
         references=references,
-        evaluation=Evaluation(db, clock, references, settings.monitoring.period_s),
+        evaluation=evaluation,
+        alerts=alerts,
         window_retention=WindowRetention(db, clock, settings.monitoring.keep_days * 86_400.0),
         messaging=messaging,
     )
@@ -301,6 +308,11 @@ def _delta_maker(settings: HubSettings) -> DeltaMaker:
     kept = settings.deltas
     limits = DeltaLimits(memory_bytes=kept.memory_bytes, cpu_s=kept.cpu_s, timeout_s=kept.timeout_s, user=kept.user)
     return DeltaMaker(settings.scratch_path, limits)
+
+
+def _alerts(settings: HubSettings, db: Database, clock: Clock, audit: AuditLog) -> AlertService:
+    keep_s = settings.monitoring.keep_days * 86_400.0
+    return AlertService(db, clock, audit, load_config(settings.alerts_path), settings.url, keep_s)
 
 
 def _retention(settings: HubSettings) -> Retention:
