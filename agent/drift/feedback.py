@@ -1,20 +1,24 @@
 """Requests remembered for a while, so that the truth about them can be counted when it becomes known.
 
 Rules: memory is bounded (requests, and rows in all of them), the oldest go first; a request is answered once; the
-inputs are kept only while somebody wants labelled samples (`Labelled`: where training takes its samples from).
+inputs are kept only while somebody wants labelled samples (`Labelled`: where training takes its samples from), and
+within a bound of their own, so that large inputs cost the oldest of them and no memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from shared import limits
 from shared.errors import Conflict, InvalidInput, NotFound
 from shared.preprocess.kernels import Array
 
-__all__ = ["Label", "Labelled", "LabelledSink", "Recent", "Remembered", "resolve_label"]
+__all__ = ["Label", "Labelled", "LabelledSink", "Recent", "Remembered", "label_space", "resolve_label"]
 
 Label = int | str | None
 """A class by number or by name; None: none of those that the version knows."""
@@ -23,12 +27,16 @@ _ROWS_PER_REQUEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A sample whose true class is known: the raw input of one row. For the training buffer."""
+    """A sample whose true class is known: the raw input of one row. For the training buffer.
+
+    space: what the class numbers mean (`label_space`).
+    """
 
     model: str
     version: int
     x: Array
     label: int
+    space: str
 
 
 LabelledSink = Callable[[Labelled], None]
@@ -45,10 +53,13 @@ class Remembered:
 
 
 class Recent:
-    """The newest requests by id. Not thread-safe."""
+    """The newest requests by id. `inputs_bytes`: of all inputs that are kept. Not thread-safe."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, inputs_bytes: int = limits.MIB) -> None:
         self._count = count
+        self._inputs_bytes = inputs_bytes
+        self._bytes = 0
+        self._inputs: OrderedDict[str, Array] = OrderedDict()
         self._rows = 0
         self._known: OrderedDict[str, Remembered] = OrderedDict()
 
@@ -62,8 +73,27 @@ class Recent:
         old = self._known.pop(request_id, None)
         self._rows += entry.rows - (old.rows if old else 0)
         self._known[request_id] = entry
+        self._forget_input(request_id)
         while len(self._known) > self._count or self._rows > max(self._count, 256) * _ROWS_PER_REQUEST:
-            self._rows -= self._known.popitem(last=False)[1].rows
+            oldest, gone = self._known.popitem(last=False)
+            self._rows -= gone.rows
+            self._forget_input(oldest)
+        if entry.x is not None:
+            self._inputs[request_id] = entry.x
+            self._bytes += entry.x.nbytes
+            while self._bytes > self._inputs_bytes:
+                self.take_input(next(iter(self._inputs)))
+
+    def _forget_input(self, request_id: str) -> Array | None:
+        x = self._inputs.pop(request_id, None)
+        self._bytes -= 0 if x is None else x.nbytes
+        return x
+
+    def take_input(self, request_id: str) -> Array | None:
+        """The input of a request, which is kept no longer; None when there is none."""
+        if request_id in self._known:
+            self._known[request_id].x = None
+        return self._forget_input(request_id)
 
     def answer(self, request_id: str) -> Remembered:
         """The request, if it is not answered yet; errors `feedback.unknown_request`, `feedback.repeated`."""
@@ -77,6 +107,12 @@ class Recent:
         if found.answered:
             raise Conflict("feedback.repeated", f"The truth about the request {request_id[:64]!r} is known already.")
         return found
+
+
+def label_space(labels: Sequence[str] | None, outputs: int) -> str:
+    """A name for what the numbers of classes mean: the same for versions with the same labels in the same order."""
+    named = msgspec.json.encode([outputs, None if labels is None else list(labels)])
+    return hashlib.sha256(named).hexdigest()[:16]
 
 
 def resolve_label(label: Label, labels: Sequence[str] | None, outputs: int) -> int | None:

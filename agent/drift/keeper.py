@@ -20,7 +20,7 @@ from agent.drift.monitor import Monitor
 from agent.drift.private import privatise, system_geometric
 from agent.drift.settings import DriftSettings
 from agent.drift.snapshot import MAX_PENDING_COUNT, Snapshot, load_snapshot, new_snapshot, save_snapshot
-from shared import durable, ids
+from shared import durable, ids, limits
 from shared.bundle.manifest import Manifest
 from shared.clock import Clock
 from shared.drift.privacy import Geometric
@@ -96,7 +96,9 @@ class DriftKeeper:
     ) -> None:
         self.metrics = NamedMetrics()
         self.sink: LabelledSink | None = None
-        """Who wants samples whose truth became known; asked for by versions that are loaded from then on."""
+        """Who wants samples whose truth became known; asked for by versions with a head, loaded from then on."""
+        self.inputs_bytes = limits.MIB
+        """Of the inputs that a version remembers for it."""
         self._folder = folder
         self._settings = settings
         self._put = put
@@ -129,11 +131,12 @@ class DriftKeeper:
             monotonic=self._clock.monotonic,
             max_rows_per_s=self._settings.max_rows_per_s,
             feedback_count=self._settings.feedback_count,
+            inputs_bytes=self.inputs_bytes,
             failed=lambda error: self._tell(
                 "drift.monitor_failed", f"Drift is not counted any more: {error!r}", manifest
             ),
         )
-        monitor.sink = self.sink
+        monitor.sink = self.sink if manifest.head is not None and manifest.task == "classification" else None
         return monitor
 
     def serve(self, model: str, monitor: Monitor | None) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from agent.drift.compiled import Compiled
-from agent.drift.feedback import Label, Labelled, LabelledSink, Recent, Remembered, resolve_label
+from agent.drift.feedback import Label, Labelled, LabelledSink, Recent, Remembered, label_space, resolve_label
 from agent.drift.guard import Guard
 from agent.drift.refusals import cause_of
 from agent.drift.sequences import Sequences
@@ -51,6 +51,7 @@ class Monitor:
         monotonic: Callable[[], float],
         max_rows_per_s: float = 2000.0,
         feedback_count: int = 4096,
+        inputs_bytes: int = limits.MIB,
         wake: Callable[[], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class Monitor:
         self._before = dict.fromkeys(("rows", "skipped", "labelled", "errors"), 0)
         self._sequences: Sequences | None = None
         self._guard: Guard | None = None
-        self._recent = Recent(feedback_count)
+        self._recent = Recent(feedback_count, inputs_bytes)
         self._on = True
         self._stride = self._at = 1
         self._filled = self._seen = 0
@@ -256,10 +257,12 @@ class Monitor:
             right = list(correct or ()) if true is None else [a == b for a, b in zip(true, entry.classes, strict=True)]
             for row, was_right in enumerate(right):
                 self._truth(entry, row, None if true is None else true[row], was_right)
-        if true is not None and entry.x is not None and self.sink is not None:
-            for x, label in zip(entry.x, true, strict=True):
+            inputs = self._recent.take_input(request_id)
+        if true is not None and inputs is not None and self.sink is not None:
+            space = label_space(self._labels, outputs)
+            for x, label in zip(inputs, true, strict=True):
                 if label is not None:
-                    self.sink(Labelled(self.manifest.model, self.manifest.version, x, label))
+                    self.sink(Labelled(self.manifest.model, self.manifest.version, x, label, space))
         return right
 
     def _look_up(self, request_id: str, rows: int) -> Remembered:

@@ -10,6 +10,7 @@ from agent.training.buffer import SampleBuffer
 from agent.training.epoch import read_epoch
 from agent.training.samples import Sample
 from agent.training.settings import SampleSettings
+from shared import durable
 from shared.errors import SkerryError
 from tests.faults.facts import Facts
 from tests.faults.life import Broken
@@ -64,17 +65,17 @@ def _buffer(root: Path, clock: _Clock) -> SampleBuffer:
 class SamplesScenario:
     """Batches, files written anew, expiry, erasure, and batches again.
 
-    Marks: `time T`; `adding A` before a batch that begins with number A; `kept N N …` for what is kept when a call
-    returned; `erasing` and `erased`.
+    The file `now` holds the time. Marks: `adding A` before a batch that begins with number A; `kept N N …` for what is
+    kept when a call returned; `leaving` before a month passes, `erasing` and `erased`.
     """
 
     async def act(self, facts: Facts, root: Path, warm: bool) -> None:
         clock = _Clock(_BEGAN_S)
-        mark(root, f"time {clock.at_s}")
         self._fill(root, clock, range(0, 60, _BATCH))
         clock.at_s += _MONTH_S
+        mark(root, "leaving")
+        durable.write_file(root / "now", str(clock.at_s).encode())
         mark(root, "kept")
-        mark(root, f"time {clock.at_s}")
         self._fill(root, clock, range(100, 110, _BATCH))
         _buffer(root, clock).add([])
         before = read_epoch(root / "data")
@@ -101,7 +102,8 @@ class SamplesScenario:
             raise Broken(f"the file has {file.stat().st_size} bytes")
 
     async def recover(self, facts: Facts, root: Path, marks: Sequence[str]) -> None:
-        clock = _Clock(max([_BEGAN_S, *(float(text.split()[1]) for text in marks if text.startswith("time"))]))
+        now = root / "now"
+        clock = _Clock(float(now.read_bytes()) if now.exists() else _BEGAN_S)
         try:
             found = _numbers(_buffer(root, clock).read("digits", _SPACE))
             self._judge({number for number in found if number < _AFTER}, marks)
@@ -118,21 +120,21 @@ class SamplesScenario:
     def _judge(self, found: set[int], marks: Sequence[str]) -> None:
         if not marks:
             return
-        kept, adding, erasing = set[int](), set[int](), False
+        kept, adding, leaving = set[int](), set[int](), False
         for text in marks:
             word, *numbers = text.split()
             match word:
                 case "kept":
-                    kept, adding = set(map(int, numbers)), set()
+                    kept, adding, leaving = set(map(int, numbers)), set(), False
                 case "adding":
                     adding = set(range(int(numbers[0]), int(numbers[0]) + _BATCH))
-                case "erasing":
-                    erasing = True
+                case "leaving" | "erasing":
+                    leaving = True
                 case "erased":
-                    kept, adding, erasing = set(), set(), False
+                    kept, adding, leaving = set(), set(), False
         if not found <= kept | adding:
             raise Broken(f"{sorted(found - kept - adding)} came back")
         gone = len(kept - found)
-        allowed = len(kept) if erasing else _BATCH + 1 if adding else 1
+        allowed = len(kept) if leaving else _BATCH + 1 if adding else 1
         if gone > allowed:
             raise Broken(f"{sorted(kept - found)} were kept and are gone")
