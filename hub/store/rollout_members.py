@@ -157,9 +157,8 @@ def join(
 ) -> int:
     """Write down the members that are not yet; `among`: only these devices. Returns how many."""
     bucket = _bucket(row.hash_a, row.hash_b)
-    known = exists().where(
-        rollout_devices.c.rollout_no == row.rollout_no, rollout_devices.c.device_id == devices.c.device_id
-    )
+    table = rollout_devices
+    known = exists().where(table.c.rollout_no == row.rollout_no, table.c.device_id == devices.c.device_id)
     found = (
         select(
             devices.c.device_id,

@@ -149,13 +149,10 @@ class CheckIns:
         self.polls: list[float] = []
         self._thread = threading.Thread(target=self._run, name="check-ins")
 
-    def __enter__(self) -> CheckIns:
+    def start(self) -> CheckIns:
         self.started = time.perf_counter()
         self._thread.start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         self._stop.set()
@@ -221,9 +218,7 @@ def measure(count: int, with_check_ins: bool) -> dict[str, Any]:
         started, started_cpu = time.perf_counter(), time.process_time()
         rollout_id = fleet.start()
         created_s = time.perf_counter() - started
-        check_ins = CheckIns(hub, fleet.ids) if with_check_ins else None
-        if check_ins is not None:
-            check_ins.__enter__()
+        check_ins = CheckIns(hub, fleet.ids).start() if with_check_ins else None
         finished = threading.Event()
         engine_s: list[float] = []
         engine = threading.Thread(target=_drive, args=(hub, count, finished, engine_s), name="engine")
