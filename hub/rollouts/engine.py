@@ -83,6 +83,7 @@ class RolloutEngine:
         self._pause = pause
         self._batch = batch
         self._swept_s: dict[int, float] = {}
+        self._caught_up: set[int] = set()
 
     # --- one round ----------------------------------------------------------------------------------------------------
     def run(self) -> int:
@@ -139,8 +140,18 @@ class RolloutEngine:
             with self._db.write() as connection:
                 rollout_members.claim_arrivals(connection, _ARRIVALS_COUNT)
                 for rollout_no in store.active_numbers(connection):
-                    moved += self._review(connection, store.load_rollout(connection, rollout_no))
+                    moved += self._reviewed(connection, rollout_no)
                 rollout_members.drop_claimed(connection)
+
+    def _reviewed(self, connection: Connection, rollout_no: int) -> int:
+        """A rollout that cannot say who belongs to it looks at all devices once it can again; the others go on."""
+        try:
+            with connection.begin_nested():
+                return self._review(connection, store.load_rollout(connection, rollout_no))
+        except SkerryError:
+            _LOG.exception("nobody can join the rollout number %d now", rollout_no)
+            self._caught_up.discard(rollout_no)
+            return 0
 
     def _review(self, connection: Connection, row: RolloutRow) -> int:
         among = rollout_members.claimed()
@@ -163,12 +174,14 @@ class RolloutEngine:
         with self._db.write() as connection:
             row = store.load_rollout(connection, rollout_no)
             moved = self._sweep_silent(connection, row)
-            if row.plan.allow_new_devices and is_volatile(row.plan):
+            behind = rollout_no not in self._caught_up
+            if row.plan.allow_new_devices and (behind or is_volatile(row.plan)):
                 membership = self._memberships.of(connection, row.plan)
                 thresholds = store.thresholds_of(connection, rollout_no)
                 moved += rollout_members.join(connection, row, membership, thresholds, self._clock.now())
             if moved:
                 store.bump_one(connection, rollout_no)
+        self._caught_up.add(rollout_no)
 
     @staticmethod
     def _sweep_silent(connection: Connection, row: RolloutRow) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, insert
 
 from hub.deployments.desired import DesiredStates
 from hub.rollouts.state import Status
-from hub.store import devices
+from hub.store import devices, schema
 from hub.store.hashing import hash31
 from shared.errors import Conflict, InvalidInput, NotFound
 from tests.rollouts_store.kit import STEPS, RolloutKit
@@ -203,6 +204,21 @@ def test_a_version_that_is_withdrawn_in_the_middle_pauses_the_rollout_with_the_r
     reason = fleet.progress(rollout).reason
     assert reason is not None
     assert "withdrawn" in reason.message
+
+
+def test_a_rollout_that_cannot_say_who_belongs_to_it_stops_no_other(fleet: RolloutKit) -> None:
+    with fleet.db.write() as connection:
+        values = {"name": "gone", "filter": "id==dev-0000*", "description": "", "created_s": 0.0, "changed_s": 0.0}
+        connection.execute(insert(schema.device_groups).values(created_by="olga", changed_by="olga", **values))
+    broken = fleet.start({**ALL, "targets": {"group": "gone"}, "start_at": "2030-01-01T00:00:00Z"})
+    with fleet.db.write() as connection:
+        connection.execute(delete(schema.device_groups))
+    fleet.release("faces", 1)
+    other = fleet.start({**ALL, "model": "faces", "version": 1})
+    fleet.fleet(1, prefix="new")
+    fleet.engine.run()
+    assert fleet.tally(other) == {"assigned": 11}
+    assert fleet.status(broken) is Status.PLANNED
 
 
 def test_a_dry_run_says_who_gets_it_over_which_links_and_changes_nothing(kit: RolloutKit) -> None:
