@@ -43,6 +43,7 @@ from agent.supervision import Supervisor
 from agent.telemetry.health import HealthSource
 from agent.telemetry.process import rss_bytes
 from agent.telemetry.running import RunMarker
+from agent.training.intake import SampleIntake
 from shared import __version__, durable
 from shared.clock import Clock, SystemClock
 from shared.errors import InvalidInput, SkerryError
@@ -139,6 +140,7 @@ class Daemon:
         )
         self._host.replaced = self._health.tell
         self._host.watcher = self._drift = self._drift_keeper()
+        self._samples = self._sample_intake()
         # The host gives `swap` what its own `load` returned, which the protocol cannot say.
         self._installer = Installer(
             paths,
@@ -166,6 +168,20 @@ class Daemon:
             clock=self._clock,
             random=self._random,
         )
+
+    def _sample_intake(self) -> SampleIntake | None:
+        """Where labelled samples go; None when none are kept here."""
+        if not (self._profile.training.allowed and self._settings.samples.enabled):
+            return None
+        intake = SampleIntake(
+            self._paths.samples,
+            self._settings.samples,
+            post=self._outbox.post,
+            min_free_bytes=self._profile.min_free_bytes,
+        )
+        self._drift.sink = intake.put
+        self._drift.inputs_bytes = self._settings.samples.waiting_bytes
+        return intake
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then everything ends in order and what waits is on the disk."""
@@ -238,6 +254,7 @@ class Daemon:
             "stuck guard": stuck.run,
             "running time": running.run,
             **hub.parts(),
+            **({} if self._samples is None else {"samples": self._samples.run}),
         }
         for name, part in parts.items():
             self._keep(name, part)
@@ -265,6 +282,8 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._health.tell()
+        if self._samples is not None:
+            await self._samples.close()
         await self._drift.close()
         await self._outbox.close()
         self._host.close()

@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 service = typer.Typer(help="Run the agent under systemd.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(service, name="service")
+data = typer.Typer(help="The labelled samples that this device keeps.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
 
 
 def default_state() -> Path:
@@ -310,6 +312,40 @@ def service_install(
         ran = "Would run" if dry_run else "Ran"
         lines = [*(f"{would} {name}" for name in files), *(f"{ran} {command}" for command in commands)]
         output.result({"files": files, "commands": commands, "dry_run": dry_run}, lines)
+
+    _run(as_json, work)
+
+
+@data.command("show", epilog="Example: sudo skerry-agent data show --json")
+def data_show(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """What is kept to train on, by class: how many, how large, how old, for how long."""
+
+    def work(output: Output) -> None:
+        from agent.training.data_command import data_lines, show
+
+        found = show(_paths(state))
+        output.result(found, data_lines(found))
+
+    _run(as_json, work)
+
+
+@data.command("erase", epilog="Example: sudo skerry-agent data erase --yes")
+def data_erase(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Destroy all of it, with its key: nobody can read it again."""
+
+    def work(output: Output) -> None:
+        from agent.training.data_command import count, erase
+
+        found = count(_paths(state))
+        what = "All samples" if found is None else f"{found} samples"
+        if not yes:
+            typer.confirm(f"{what} will be destroyed. Go on?", abort=True, err=True)
+        erase(_paths(state))
+        output.result({"erased": found}, [f"{what} are destroyed, and their key."])
 
     _run(as_json, work)
 

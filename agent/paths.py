@@ -68,6 +68,11 @@ class AgentPaths:
         return self.root / "drift"
 
     @property
+    def samples(self) -> Path:
+        """Labelled samples to train on, encrypted, and their key."""
+        return self.root / "samples"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from agent.drift.settings import DriftSettings
 from agent.ota.settings import OtaSettings
+from agent.training.settings import SampleSettings
 
 __all__ = ["ENVIRONMENT_PREFIX", "AgentSettings", "LinkSettings"]
 
@@ -54,3 +55,4 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     drift: DriftSettings = DriftSettings()
     link: LinkSettings = LinkSettings()
     ota: OtaSettings = OtaSettings()
+    samples: SampleSettings = SampleSettings()
