@@ -28,8 +28,8 @@ def coefficients(random_a: int, random_b: int) -> tuple[int, int]:
 def threshold(percent_bp: int, nth_bucket: int | None = None) -> int:
     """Buckets below this belong to the first `percent_bp` of the fleet.
 
-    nth_bucket: the bucket of the `min_devices`-th device by bucket, or None when there are fewer; the share is raised
-    until that device is in, because one per cent of twenty devices would be nobody.
+    nth_bucket: the bucket of the `min_devices`-th device by bucket (of the first when there are fewer), or None when
+    there is none; the share is raised until that device is in: one per cent of twenty devices would be nobody.
     """
     share = percent_bp * MODULUS // WHOLE_BP
     return share if nth_bucket is None else max(share, nth_bucket + 1)

@@ -68,10 +68,17 @@ def thresholds_for(
         if group.percent_bp is None:
             found.append(None)
             continue
-        nth = rollout_members.nth_bucket(connection, membership, hash_a, hash_b, group.min_devices)
+        nth = _nth(connection, membership, hash_a, hash_b, group.min_devices)
         least = max(least, threshold(group.percent_bp, nth))
         found.append(least)
     return found
+
+
+def _nth(connection: Connection, membership: Membership, hash_a: int, hash_b: int, wanted: int) -> int | None:
+    """The bucket of the `wanted`-th device, or of the first where there are fewer: a group that nobody is in would
+    wait for ever, and one that everybody is in would be no canary."""
+    found = rollout_members.nth_bucket(connection, membership, hash_a, hash_b, wanted)
+    return rollout_members.nth_bucket(connection, membership, hash_a, hash_b, 1) if found is None else found
 
 
 def forecast(

@@ -51,3 +51,15 @@ def test_failures_in_the_canary_send_it_back_and_nobody_else_gets_it(kit: Rollou
     assert kit.status(rollout) is Status.ROLLED_BACK
     assert tally.keys() == {"waiting", "rolled_back"}
     assert set(kit.served().values()) == {1}
+
+
+def test_a_fleet_smaller_than_its_canary_still_has_one(kit: RolloutKit) -> None:
+    kit.fleet(3)
+    kit.release("digits", 1, 2)
+    kit.serve(1)
+    groups = [{"name": "canary", "percent": 1, "min_devices": 10}, {"name": "rest", "percent": 100}]
+    judged = {**CANARY["each_group"], "min_sample": 1}
+    rollout = kit.start({**CANARY, "groups": groups, "each_group": judged})
+    assert sorted(kit.groups(rollout).values()) == [0, 1, 1]
+    kit.run(30)
+    assert set(kit.served().values()) == {2}
