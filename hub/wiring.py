@@ -47,6 +47,7 @@ from hub.monitoring.evaluation import Evaluation
 from hub.monitoring.references import References
 from hub.monitoring.retention import WindowRetention
 from hub.monitoring.source import drift_sources
+from hub.monitoring.views import DriftViews
 from hub.pki.store import PUBLISHER_NAME, Pki
 from hub.registry.aliases import AliasService
 from hub.registry.collection import GarbageCollector
@@ -119,6 +120,7 @@ class Hub:
     references: References
     evaluation: Evaluation
     alerts: AlertService
+    drift_views: DriftViews
     window_retention: WindowRetention
     messaging: MessagingRuntime
 
@@ -198,6 +200,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         references=references,
         evaluation=evaluation,
         alerts=alerts,
+        drift_views=DriftViews(db, clock, settings.monitoring.period_s),
         window_retention=WindowRetention(db, clock, settings.monitoring.keep_days * 86_400.0),
         messaging=messaging,
     )

@@ -17,6 +17,7 @@ __all__ = ["PERMISSIONS", "SCOPED", "Permission", "Role", "parse_role"]
 class Permission(StrEnum):
     """What a route may demand."""
 
+    ALERTS_MANAGE = "alerts.manage"
     AUDIT_READ = "audit.read"
     DEPLOYMENTS_CREATE = "deployments.create"
     DEPLOYMENTS_READ = "deployments.read"
@@ -29,6 +30,7 @@ class Permission(StrEnum):
     MODELS_CREATE = "models.create"
     MODELS_READ = "models.read"
     MODELS_UPDATE = "models.update"
+    MONITORING_READ = "monitoring.read"
     RELEASES_SIGN = "releases.sign"
     RELEASES_STAGE = "releases.stage"
     ROLLOUTS_MANAGE = "rollouts.manage"
@@ -57,6 +59,7 @@ _READ = frozenset(
         Permission.DEPLOYMENTS_READ,
         Permission.DEVICES_READ,
         Permission.MODELS_READ,
+        Permission.MONITORING_READ,
         Permission.ROLLOUTS_READ,
         Permission.STATUS_READ,
         Permission.TRUST_READ,
@@ -75,6 +78,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     },
     Role.OPERATOR: _READ
     | {
+        Permission.ALERTS_MANAGE,
         Permission.AUDIT_READ,
         Permission.DEPLOYMENTS_CREATE,
         Permission.DEVICES_ENROL,

@@ -11,6 +11,7 @@ from types import ModuleType
 from fastapi import FastAPI
 
 from hub.api import (
+    alerts,
     artefacts,
     audit,
     deltas,
@@ -18,11 +19,13 @@ from hub.api import (
     device_api,
     devices,
     documentation,
+    drift,
     gates,
     groups,
     health,
     models,
     people,
+    prometheus,
     rollouts,
     status,
     trust,
@@ -48,6 +51,9 @@ ROUTERS: tuple[ModuleType, ...] = (
     gates,
     deployments,
     rollouts,
+    drift,
+    alerts,
+    prometheus,
     status,
     audit,
     trust,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import typer
 
 from hub.cli import (
+    alerts,
     audit,
     ceremony,
     completion,
     config_commands,
     deploy,
+    device_top,
     devices,
+    drift,
     enrolment,
     garbage,
     groups,
@@ -33,9 +36,35 @@ from hub.cli import (
 
 __all__ = ["EXTENSIONS", "GROUPS", "app", "main"]
 
-GROUPS = (devices, groups, models, versions, keys, trust, deploy, rollout, tokens, audit, profiles, config_commands)
+GROUPS = (
+    devices,
+    groups,
+    models,
+    versions,
+    keys,
+    trust,
+    deploy,
+    rollout,
+    drift,
+    alerts,
+    tokens,
+    audit,
+    profiles,
+    config_commands,
+)
 """Modules with a group of commands of their own (`app`)."""
-EXTENSIONS = (ceremony, enrolment, hardware, key_use, model_create, registering, revoke, rollout_control, sign)
+EXTENSIONS = (
+    ceremony,
+    device_top,
+    enrolment,
+    hardware,
+    key_use,
+    model_create,
+    registering,
+    revoke,
+    rollout_control,
+    sign,
+)
 """Modules that add commands to the group of another, by being imported."""
 
 app = typer.Typer(

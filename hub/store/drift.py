@@ -10,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store.page import PageRequest, after
-from hub.store.schema import app_metrics, drift_results, drift_sums, window_latest
+from hub.store.schema import app_metrics, device_status, devices, drift_results, drift_sums, window_latest
 
 __all__ = [
     "Pending",
@@ -26,6 +26,7 @@ __all__ = [
     "set_found",
     "sums_of",
     "sums_since",
+    "system_readings",
 ]
 
 
@@ -155,19 +156,21 @@ def set_found(connection: Connection, model: str, found: Mapping[str, Sequence[s
     connection.execute(statement.values(found=bindparam("found")), rows)
 
 
-def latest_results(connection: Connection, model: str, version: int | None = None) -> list[ResultRow]:
-    """The newest verdict of each version, level and arm of a model."""
+def latest_results(connection: Connection, model: str | None = None, version: int | None = None) -> list[ResultRow]:
+    """The newest verdict of each version, level and arm, of one model or of all."""
     r = drift_results.c
-    mine = [r.model == model] + ([] if version is None else [r.version == version])
+    mine = [] if model is None else [r.model == model]
+    mine += [] if version is None else [r.version == version]
     newest = (
-        select(r.version, r.level, r.arm, func.max(r.period_s).label("at"))
+        select(r.model, r.version, r.level, r.arm, func.max(r.period_s).label("at"))
         .where(*mine)
-        .group_by(r.version, r.level, r.arm)
+        .group_by(r.model, r.version, r.level, r.arm)
         .subquery()
     )
     n = newest.c
-    same = and_(r.version == n.version, r.level == n.level, r.arm == n.arm, r.period_s == n.at)
-    query = select(drift_results).join(newest, same).where(*mine).order_by(r.version.desc(), r.arm, r.level)
+    same = and_(r.model == n.model, r.version == n.version, r.level == n.level, r.arm == n.arm, r.period_s == n.at)
+    query = select(drift_results).join(newest, same).where(*mine)
+    query = query.order_by(r.model, r.version.desc(), r.arm, r.level)
     return [_result(row) for row in connection.execute(query).mappings()]
 
 
@@ -182,6 +185,23 @@ def list_results(connection: Connection, model: str, version: int, level: str, p
 
 def _result(row: Any) -> ResultRow:
     return ResultRow(**{**row, "state": bytes(row["state"])})
+
+
+def system_readings(connection: Connection, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """(device, profile, readings of its machine) of active devices that have told any."""
+    query = (
+        select(devices.c.device_id, devices.c.profile, device_status.c.heartbeat)
+        .join(device_status, device_status.c.device_id == devices.c.device_id)
+        .where(devices.c.status == "active", device_status.c.heartbeat_s.is_not(None))
+        .order_by(devices.c.device_id)
+        .limit(limit)
+    )
+    found = []
+    for device_id, profile, heartbeat in connection.execute(query):
+        system = (heartbeat or {}).get("system")
+        if isinstance(system, dict):
+            found.append((device_id, profile, {**system, "disk_free_bytes": heartbeat.get("disk_free_bytes")}))
+    return found
 
 
 def list_metrics(connection: Connection, model: str, since_s: float) -> list[dict[str, Any]]:
