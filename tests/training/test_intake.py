@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from agent.drift.feedback import Labelled, Recent, Remembered, label_space
+from agent.drift.keeper import DriftKeeper
+from agent.drift.settings import DriftSettings
 from agent.training.buffer import SampleBuffer
 from agent.training.intake import SampleIntake
 from agent.training.keep import keep
@@ -20,6 +22,7 @@ from agent.training.settings import SampleSettings
 from shared.clock import SystemClock
 from shared.errors import NotFound, Unavailable
 from shared.wire.up import Event
+from tests.models import unpacked_digits
 from tests.training.kit import SPACE
 
 
@@ -146,6 +149,23 @@ def test_a_batch_that_is_none_is_an_error_and_not_an_end(tmp_path: Path) -> None
 
 
 # --- inputs that wait for their truth --------------------------------------------------------------------------------
+def test_only_versions_that_can_be_trained_remember_inputs(tmp_path: Path) -> None:
+    keeper = DriftKeeper(
+        tmp_path, DriftSettings(), put=_nothing, post=lambda event: None, clock=SystemClock(), random=lambda: 0.5
+    )
+    keeper.sink = lambda labelled: None
+    trainable = unpacked_digits(tmp_path / "v1", 1)
+    assert trainable.head is not None
+    found = [trainable, msgspec.structs.replace(trainable, head=None)]
+    found.append(msgspec.structs.replace(trainable, task="regression"))
+    monitors = [keeper.open(tmp_path / "v1", manifest, None) for manifest in found]
+    assert [monitor is not None and monitor.sink is not None for monitor in monitors] == [True, False, False]
+
+
+async def _nothing(body: msgspec.Struct) -> None:
+    """An outbox that takes everything."""
+
+
 def test_remembered_inputs_have_a_bound_and_the_truth_is_still_counted() -> None:
     recent = Recent(1000, inputs_bytes=1000)
     for number in range(20):
