@@ -69,6 +69,14 @@ MAX_SAMPLE_BYTES = 1 * MIB  # the raw input of one
 MAX_SAMPLE_FILE_BYTES = 256 * MIB
 MAX_SAMPLE_BATCH_BYTES = 300 * MIB
 
+# Federated training
+MAX_FEDERATED_WEIGHTS_COUNT = 2_000_000  # of a model's trained part: one vector fits one message of the engine
+MAX_FEDERATED_TENSORS_COUNT = 1000
+MAX_FEDERATED_DEVICES_COUNT = 10_000  # of one run
+MAX_CHECKPOINT_HEAD_BYTES = 8 * MIB
+MAX_CHECKPOINT_BYTES = 64 * MIB
+MAX_FEDERATED_FRAME_BYTES = 80 * MIB  # between the hub and a run's worker: a checkpoint and what stands beside it
+
 # HTTP
 MAX_JSON_BODY_BYTES = 1 * MIB
 MAX_CSR_BYTES = 8 * KIB

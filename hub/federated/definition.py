@@ -128,9 +128,12 @@ def _contradiction(run: RunDefinition) -> str:
         return "rounds.quorum is above rounds.goal"
     if run.strategy.malicious and run.rounds.goal < 2 * run.strategy.malicious + 3:
         return f"strategy.malicious: {run.strategy.malicious} cannot be outvoted by rounds.goal {run.rounds.goal}"
+    sorts_out = run.strategy.name in _SEES_SINGLE_UPDATES or run.strategy.malicious > 0
+    if run.rounds.mode == "buffered" and sorts_out:
+        return "rounds.mode buffered: updates of different ages cannot be sorted out against each other"
     if not run.privacy.secure_aggregation:
         return ""
-    if run.strategy.name in _SEES_SINGLE_UPDATES or run.strategy.malicious:
+    if sorts_out:
         return "privacy.secure_aggregation: the hub sees sums only, so it cannot sort out single updates"
     if run.rounds.mode == "buffered":
         return "privacy.secure_aggregation needs rounds.mode synchronous"

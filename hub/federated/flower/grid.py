@@ -6,13 +6,12 @@ A reply is only taken apart here, not believed: what it holds is handed on as by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from hub.federated.flower.superlink import SuperLink
+from hub.federated.tasks import Failure, Reply, Task
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict  # isort: skip
 from flwr.app.message import remove_content_from_message
@@ -26,37 +25,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 
 __all__ = ["Failure", "Grid", "Reply", "Task"]
 
-Vector = NDArray[np.float32]
 _ARRAYS, _CONFIG, _METRICS, _EXAMPLES = "arrays", "config", "metrics", "num-examples"
-
-
-class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Train on `weights` (or evaluate them) by `config`; after `ttl_s` seconds the node no longer gets it."""
-
-    node_id: int
-    weights: Vector
-    config: dict[str, int | float | str]
-    ttl_s: float
-    kind: str = "train"
-
-
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node answered, unchecked. `update`: encoded difference, or `weights`: all weights of a stock node."""
-
-    task_id: str
-    node_id: int
-    examples: object
-    metrics: dict[str, object]
-    update: bytes | None = None
-    weights: NDArray[np.generic] | None = None
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A task without a usable reply: the node was lost, too late, failed, or answered with nonsense."""
-
-    task_id: str
-    node_id: int
-    reason: str
 
 
 class Grid:
@@ -105,12 +74,13 @@ class Grid:
                 self._forget(outcome.task_id)
         return outcomes
 
-    def give_up(self) -> list[Failure]:
-        """Forget what is still out: no reply to it will be taken any more."""
-        late = [Failure(task_id=t, node_id=n, reason="The reply did not come in time.") for t, n in self._out.items()]
+    def give_up(self, tasks: Collection[str] | None = None) -> list[Failure]:
+        """Forget these tasks (all that are out unless said): no reply to them will be taken any more."""
+        over = {t: n for t, n in self._out.items() if tasks is None or t in tasks}
+        late = [Failure(task_id=t, node_id=n, reason="The reply did not come in time.") for t, n in over.items()]
         for failure in late:
             self._forget(failure.task_id)
-        self._incomplete.clear()
+        self._incomplete = [m for m in self._incomplete if m.metadata.reply_to_message_id in self._out]
         return late
 
     def _message(self, task: Task) -> Message:

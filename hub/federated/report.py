@@ -1,0 +1,43 @@
+"""What the hub hears of a round, and of a step of the model in a buffered run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from hub.federated.admission import Admitted
+
+__all__ = ["METRICS", "RoundReport", "means"]
+
+METRICS = frozenset({"loss", "accuracy", "held_out_loss", "held_out_accuracy"})
+"""The metrics that a reply may hold: of training, and on the device's held-out share before it."""
+
+
+class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A round. joined: devices that took the task. rejected: device and code. dropped: joined or asked in vain.
+
+    metrics: means over the admitted, weighted by their examples. abandoned: the code why the round did not count.
+    """
+
+    round_no: int
+    asked: list[str]
+    joined: list[str]
+    admitted: list[str]
+    rejected: dict[str, str]
+    dropped: list[str]
+    metrics: dict[str, float]
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    abandoned: str = ""
+
+
+def means(updates: Iterable[Admitted]) -> dict[str, float]:
+    """The means of what the updates measured, weighted by examples; a metric counts where it was measured."""
+    sums: dict[str, tuple[float, int]] = {}
+    for update in updates:
+        for key, value in update.metrics.items():
+            total, weight = sums.get(key, (0.0, 0))
+            sums[key] = (total + value * update.examples, weight + update.examples)
+    return {key: total / weight for key, (total, weight) in sorted(sums.items())}
