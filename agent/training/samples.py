@@ -22,8 +22,11 @@ __all__ = ["Batch", "Kept", "Outcome", "Sample", "decode_batch", "decode_outcome
 Space = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One raw input (`data`, C order, of `dtype` and `shape`) and its true class."""
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One raw input (`data`, C order, of `dtype` and `shape`) and its true class.
+
+    It is stored as it is: fields of a later software are ignored by an earlier one, and stay in the file.
+    """
 
     model: ModelName
     version: Version

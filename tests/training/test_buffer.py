@@ -66,6 +66,47 @@ def test_classes_have_their_own_bound_which_narrows_with_the_setting(tmp_path: P
     assert buffer_at(tmp_path / "s").counts()[1].samples == 8
 
 
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.integers(0, 12), st.integers(4, 6000)),
+        st.tuples(st.just("tend"), st.just(0), st.just(0)),
+        st.tuples(st.just("erase"), st.just(0), st.just(0)),
+        st.tuples(st.just("clock"), st.integers(-40, 40), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=STEPS, seed=st.integers(0, 1000))
+def test_whatever_happens_the_buffer_is_bounded_and_holds_only_what_it_may(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]], seed: int
+) -> None:
+    folder, clock, number = tmp_path_factory.mktemp("s"), Clock(), 0
+    may: dict[bytes, float] = {}
+    for index, (step, count, size) in enumerate(steps):
+        buffer = buffer_at(folder, clock, seed + index, max_bytes=64 * 1024, per_class_count=9, max_count=20)
+        if step == "add":
+            new = [sample(number + at, at % 3, size=size // 4 * 4) for at in range(count)]
+            number += count
+            assert buffer.add(new, epoch=read_epoch(folder)) is not None
+            may |= {one.data: clock.at_s for one in new}
+        elif step == "tend":
+            buffer.add([], epoch=read_epoch(folder))
+        elif step == "erase":
+            buffer.erase()
+            may = {}
+        else:
+            clock.at_s += count * DAY_S
+        found = datas(buffer.read("digits", SPACE))
+        assert found <= set(may)
+        counts, kept = buffer.counts()
+        assert (kept.samples, kept.lost) == (len(found), 0)
+        assert len(found) <= 20
+        assert all(one.samples <= 9 and one.seen >= one.samples for one in counts)
+        assert kept.file_bytes <= 64 * 1024
+
+
 # --- age ------------------------------------------------------------------------------------------------------------
 def test_what_is_too_old_is_not_read_and_a_day_later_not_on_the_disk(tmp_path: Path) -> None:
     clock = Clock()
