@@ -138,6 +138,14 @@ class _Registry(TypedDict):
     garbage: GarbageCollector
 
 
+class _Monitoring(TypedDict):
+    references: References
+    evaluation: Evaluation
+    alerts: AlertService
+    drift_views: DriftViews
+    window_retention: WindowRetention
+
+
 class _Rollouts(TypedDict):
     rollout_engine: RolloutEngine
     rollouts: RolloutService
@@ -150,23 +158,16 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     pki, db = Pki.load(settings), Database(settings.database)
     audit, hooks, blobs = AuditLog(db, clock), DeviceHooks(), FileBlobs(settings.blobs_path)
     certificates, keys = DeviceCertificates(db, clock, audit, settings, pki), OnlineKeys(settings.keys_path)
-    deltas = DeltaService(db, clock, blobs, _delta_maker(settings))
-    delta_loop = DeltaLoop(deltas)
+    delta_loop = DeltaLoop(deltas := DeltaService(db, clock, blobs, _delta_maker(settings)))
     assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
     trust = _trust(settings, db, clock, audit, keys, assignments, blobs)
-    publications = Publications()
+    publications, desired, register = Publications(), DesiredStates(db, clock, trust), ConnectionStore(db)
     profiles, filters = Compatibility(settings.profiles_path), DeviceFilters(clock, settings.offline_after_s)
-    desired = DesiredStates(db, clock, trust)
-    references = References(blobs, clock)
-    device_auth = DeviceAuthenticator(db, clock)
-    ingest = IngestService(db, clock, WindowBook(references, settings.monitoring.period_s))
-    broker, register = _broker(settings, pki), ConnectionStore(db)
+    monitoring, device_auth = _monitoring(settings, db, clock, audit, blobs), DeviceAuthenticator(db, clock)
+    ingest = IngestService(db, clock, WindowBook(monitoring["references"], settings.monitoring.period_s))
+    broker, measured = _broker(settings, pki), drift_sources(monitoring["references"], settings.monitoring.period_s)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
-    evaluation = Evaluation(db, clock, references, settings.monitoring.period_s)
-    alerts = _alerts(settings, db, clock, audit)
-    evaluation.on_judged(alerts.hear)
-    sources = standard_sources() | drift_sources(references, settings.monitoring.period_s)
-    rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, sources)
+    rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, measured)
     _listen(hooks, publications, assignments, messaging, deltas, delta_loop)
     return Hub(
         settings=settings,
@@ -197,11 +198,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
-        references=references,
-        evaluation=evaluation,
-        alerts=alerts,
-        drift_views=DriftViews(db, clock, settings.monitoring.period_s),
-        window_retention=WindowRetention(db, clock, settings.monitoring.keep_days * 86_400.0),
+        **monitoring,
         messaging=messaging,
     )
 
@@ -242,14 +239,14 @@ def _rollouts(
     profiles: Compatibility,
     filters: DeviceFilters,
     publications: Publications,
-    sources: Mapping[str, MetricSource],
+    measured: Mapping[str, MetricSource],
 ) -> _Rollouts:
     """The engine, with those who measure what gates demand, and what people ask of it."""
-    memberships = Memberships(filters, profiles)
+    sources, memberships = standard_sources() | dict(measured), Memberships(filters, profiles)
     evidence = EvidenceCollector(sources)
     engine = RolloutEngine(db, clock, audit, assignments, memberships, evidence, publications.wake)
-    measured = frozenset(sources)
-    service = RolloutService(db, clock, audit, trust, assignments, profiles, memberships, engine, measured)
+    names = frozenset(sources)
+    service = RolloutService(db, clock, audit, trust, assignments, profiles, memberships, engine, names)
     return _Rollouts(rollout_engine=engine, rollouts=service, rollout_views=RolloutViews(db, clock, engine))
 
 
@@ -313,9 +310,19 @@ def _delta_maker(settings: HubSettings) -> DeltaMaker:
     return DeltaMaker(settings.scratch_path, limits)
 
 
-def _alerts(settings: HubSettings, db: Database, clock: Clock, audit: AuditLog) -> AlertService:
-    keep_s = settings.monitoring.keep_days * 86_400.0
-    return AlertService(db, clock, audit, load_config(settings.alerts_path), settings.url, keep_s)
+def _monitoring(settings: HubSettings, db: Database, clock: Clock, audit: AuditLog, blobs: BlobStore) -> _Monitoring:
+    """What judges windows, and who hears of verdicts."""
+    references, keep_s = References(blobs, clock), settings.monitoring.keep_days * 86_400.0
+    evaluation = Evaluation(db, clock, references, settings.monitoring.period_s)
+    alerts = AlertService(db, clock, audit, load_config(settings.alerts_path), settings.url, keep_s)
+    evaluation.on_judged(alerts.hear)
+    return _Monitoring(
+        references=references,
+        evaluation=evaluation,
+        alerts=alerts,
+        drift_views=DriftViews(db, clock, settings.monitoring.period_s),
+        window_retention=WindowRetention(db, clock, keep_s),
+    )
 
 
 def _retention(settings: HubSettings) -> Retention:

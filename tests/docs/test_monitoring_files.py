@@ -1,4 +1,4 @@
-"""The ready files for Prometheus and Grafana ask only for series that the hub has; `promtool` checks them if it is here."""
+"""The ready files for Prometheus and Grafana ask only for series that the hub has; `promtool` checks them too."""
 
 from __future__ import annotations
 
