@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from agent.lock import exclusive
@@ -22,7 +23,7 @@ from agent.training.epoch import EPOCH, read_epoch
 from agent.training.records import OVERHEAD_BYTES, head, seal
 from agent.training.reservoir import ClassKey, Reservoir
 from agent.training.sample_key import SampleKey, destroy_key, load_key, make_key
-from agent.training.samples import Kept, Sample
+from agent.training.samples import MAX_CLASSES_COUNT, Kept, Sample
 from agent.training.settings import SampleSettings
 from shared import durable
 from shared.clock import Clock
@@ -247,6 +248,7 @@ class SampleBuffer:
             file_bytes=len(opened.contents.data),
             lost=opened.contents.lost,
             dropped=opened.contents.dropped,
+            classes=[(*key, count) for key, count in islice(opened.reservoir.counts(), MAX_CLASSES_COUNT)],
         )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from agent.children import run_module
 from agent.drift.feedback import Labelled
 from agent.training.epoch import read_epoch
-from agent.training.samples import Batch, Outcome, Sample, decode_outcome
+from agent.training.samples import MAX_OUTCOME_BYTES, Batch, Kept, Outcome, Sample, decode_outcome
 from agent.training.settings import SampleSettings
 from shared import limits
 from shared.errors import ErrorBody, SkerryError
@@ -66,6 +66,7 @@ class SampleIntake:
         self._waiting: list[Sample] = []
         self._bytes = 0
         self._epoch = ""
+        self._kept, self._kept_epoch = Kept(), ""
         self._untold = 0
         self._told = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +111,13 @@ class SampleIntake:
     def _drop(self, count: int) -> None:
         self.dropped_count += count
         self._untold += count
+
+    def samples(self, model: str, space: str) -> dict[int, int]:
+        """How many of each class are kept, as of the last look at the buffer, which is at most a day ago."""
+        if read_epoch(self._folder) != self._kept_epoch:
+            return {}
+        found = self._kept.classes
+        return {label: count for one, meaning, label, count in found if (one, meaning) == (model, space)}
 
     async def run(self) -> None:
         """Until cancelled: hand over what came, and once a day let the old go. Nothing wakes it in between."""
@@ -168,6 +176,7 @@ class SampleIntake:
         outcome = await self._outcome(batch)
         if outcome.error is None:
             self._told = ""
+            self._kept, self._kept_epoch = outcome.kept, batch.epoch
             return
         with self._lock:
             self._drop(len(batch.samples))
@@ -188,7 +197,7 @@ class SampleIntake:
                 [str(self._folder)],
                 msgspec.msgpack.encode(batch),
                 timeout_s=_CHILD_S,
-                limit_bytes=limits.MAX_CONTROL_BODY_BYTES,
+                limit_bytes=MAX_OUTCOME_BYTES,
             )
             return decode_outcome(data)
         except SkerryError as error:

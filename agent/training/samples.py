@@ -17,8 +17,19 @@ from shared import limits
 from shared.errors import ErrorBody
 from shared.wire.types import ModelName, Version
 
-__all__ = ["Batch", "Kept", "Outcome", "Sample", "decode_batch", "decode_outcome"]
+__all__ = [
+    "MAX_CLASSES_COUNT",
+    "MAX_OUTCOME_BYTES",
+    "Batch",
+    "Kept",
+    "Outcome",
+    "Sample",
+    "decode_batch",
+    "decode_outcome",
+]
 
+MAX_CLASSES_COUNT = 10_000
+MAX_OUTCOME_BYTES = limits.KIB + MAX_CLASSES_COUNT * 128
 Space = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
@@ -51,13 +62,17 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the buffer holds. lost: records that were damaged. dropped: samples for which there was no room."""
+    """What the buffer holds. lost: records that were damaged. dropped: samples for which there was no room.
+
+    classes: how many of each model, space and class; of the first `MAX_CLASSES_COUNT`.
+    """
 
     samples: int = 0
     bytes: int = 0
     file_bytes: int = 0
     lost: int = 0
     dropped: int = 0
+    classes: list[tuple[str, str, int, int]] = []
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,6 +96,25 @@ async def test_what_waits_at_the_end_is_kept_and_together(tmp_path: Path) -> Non
     assert (len(device.kept()), device.child.batches) == (20, [20])
 
 
+async def test_the_daemon_knows_how_many_samples_there_are_also_after_a_restart_and_an_erasure(tmp_path: Path) -> None:
+    device, again = Device(tmp_path), Device(tmp_path)
+    for number in range(12):
+        device.intake.put(labelled(number))
+    await device.intake.close()
+    wanted = {label: 2 if label < 2 else 1 for label in range(10)}
+    assert device.intake.samples("digits", SPACE) == wanted
+    assert device.intake.samples("digits", "1" * 16) == device.intake.samples("other", SPACE) == {}
+    assert again.intake.samples("digits", SPACE) == {}
+
+    async def work() -> None:
+        await again.child.ran.wait()
+
+    await again.living(work)
+    assert again.intake.samples("digits", SPACE) == wanted
+    SampleBuffer(device.folder, device.settings, SystemClock()).erase()
+    assert again.intake.samples("digits", SPACE) == device.intake.samples("digits", SPACE) == {}
+
+
 async def test_memory_is_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) -> None:
     device = Device(tmp_path, waiting_bytes=1000)
     for number in range(10):
