@@ -20,7 +20,7 @@ from typing import IO
 
 import hub
 
-__all__ = ["Children", "Ended"]
+__all__ = ["Children", "Ended", "end_child", "start_child"]
 
 _STDERR_SHOWN_BYTES = 2000
 _LINGER_S = 10.0
@@ -49,7 +49,7 @@ class Children:
         self, command: Sequence[str], request: bytes, folder: Path, *, timeout_s: float, answer_bytes: int
     ) -> Ended:
         """Run a command in `folder` with `request` on its standard input (smaller than a pipe's buffer)."""
-        with tempfile.TemporaryFile(dir=folder) as stderr, _start(command, folder, stderr) as child:
+        with tempfile.TemporaryFile(dir=folder) as stderr, start_child(command, folder, stderr) as child:
             over = threading.Event()
             timer = threading.Timer(timeout_s, _stop, (child, over))
             timer.start()
@@ -59,7 +59,7 @@ class Children:
                 code = _ended(child)
             finally:
                 timer.cancel()
-                _kill(child)
+                end_child(child)
                 self._running.discard(child)
             return Ended(answer, code, over.is_set(), self._stopped, _last_line(stderr))
 
@@ -68,16 +68,17 @@ class Children:
         with self._lock:
             self._stopped = True
             for child in list(self._running):
-                _kill(child)
+                end_child(child)
 
     def _add(self, child: subprocess.Popen[bytes]) -> None:
         with self._lock:
             self._running.add(child)
             if self._stopped:
-                _kill(child)
+                end_child(child)
 
 
-def _start(command: Sequence[str], folder: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_child(command: Sequence[str], folder: Path, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """Start a command in `folder` with a clean environment and pipes; it leads a group of its own."""
     return subprocess.Popen(
         list(command),
         stdin=subprocess.PIPE,
@@ -116,16 +117,16 @@ def _ended(child: subprocess.Popen[bytes]) -> int:
     try:
         return child.wait(_LINGER_S)
     except subprocess.TimeoutExpired:
-        _kill(child)
+        end_child(child)
         return child.wait()
 
 
 def _stop(child: subprocess.Popen[bytes], over: threading.Event) -> None:
     over.set()
-    _kill(child)
+    end_child(child)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def end_child(child: subprocess.Popen[bytes]) -> None:
     """End the child and what it may have started; harmless when it has ended."""
     if child.poll() is None:
         try:

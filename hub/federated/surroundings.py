@@ -15,7 +15,7 @@ from hub.federated.admission import Admitted
 from hub.federated.checkpoint import Checkpoint
 from hub.federated.report import RoundReport
 
-__all__ = ["Step", "Surroundings"]
+__all__ = ["Step", "Surroundings", "Vector"]
 
 Vector = NDArray[np.float32]
 

@@ -1,0 +1,114 @@
+"""A run through the real worker process and Flower, with devices in a process of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from numpy.typing import NDArray
+
+from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from hub.federated.definition import RunDefinition
+from hub.federated.flower.superlink import Tls
+from hub.federated.protocol import Ask, Begin, Complete, Ended, FromWorker, Listening, Participant
+from hub.federated.report import RoundReport
+from hub.federated.run import definition_digest
+from hub.federated.runner import RunProcess
+from tests.federated.devices import SIZES, Plan, Share
+
+__all__ = ["Federation"]
+
+Vector = NDArray[np.float32]
+
+
+class Federation:
+    """The hub's part and the devices' in a test. What the hub would store is in `kept`, `reports` and `asks`."""
+
+    def __init__(self, folder: Path, tls: Tls, command: Sequence[str]) -> None:
+        self._folder = folder
+        self._tls = tls
+        self.process = RunProcess(command, folder / "worker", self._heard)
+        self.participants: list[Participant] = []
+        self._shares: list[Share] = []
+        self._devices: list[subprocess.Popen[bytes]] = []
+        self.kept: list[bytes] = []
+        self.reports: list[RoundReport] = []
+        self.asks: list[Ask] = []
+        self.listened = 0
+
+    def add(self, x: Vector, y: NDArray[np.int64], behaviour: str = "honest") -> None:
+        """One more device with these samples; `absent`: it is known and never comes."""
+        device_id = f"d-{len(self.participants)}"
+        key = ec.generate_private_key(ec.SECP256R1())
+        key_file, samples = self._folder / f"{device_id}.key", self._folder / f"{device_id}.npz"
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        np.savez(samples, x=x, y=y)
+        public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.participants.append(Participant(device_id=device_id, public_key=public, samples=len(x)))
+        if behaviour != "absent":
+            share = Share(device_id=device_id, key=str(key_file), samples=str(samples), behaviour=behaviour)
+            self._shares.append(share)
+
+    def run(self, definition: RunDefinition, port: int, kept: bytes | None = None) -> Ended:
+        """The whole run on this port, from the beginning or from a checkpoint."""
+        start = kept or write_checkpoint(
+            Checkpoint(
+                run_id="f-1",
+                definition=definition_digest(definition),
+                seed=definition.seed,
+                round_no=0,
+                weights=np.zeros(sum(SIZES), np.float32),
+            )
+        )
+        begin = Begin(
+            definition=definition,
+            sizes=SIZES,
+            checkpoint=start,
+            participants=self.participants,
+            host="127.0.0.1",
+            port=port,
+            certificate=str(self._tls.certificate),
+            key=str(self._tls.key),
+            ca=str(self._tls.ca),
+        )
+        try:
+            return self.process.run(begin)
+        finally:
+            self._leave()
+
+    @property
+    def weights(self) -> Vector:
+        """Those of the last complete round."""
+        return read_checkpoint(self.kept[-1]).weights
+
+    def _heard(self, message: FromWorker) -> None:
+        match message:
+            case Listening(port=port):
+                self.listened += 1
+                self._leave()
+                self._come(port)
+            case Ask():
+                self.asks.append(message)
+            case Complete(report=report, checkpoint=checkpoint):
+                self.reports.append(report)
+                self.kept.append(checkpoint)
+
+    def _come(self, port: int) -> None:
+        """The devices take the offer up."""
+        plan = Plan(address=f"127.0.0.1:{port}", ca=str(self._tls.ca), shares=self._shares)
+        command = [sys.executable, "-m", "tests.federated.devices", msgspec.json.encode(plan).decode()]
+        self._devices.append(
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        )
+
+    def _leave(self) -> None:
+        for devices in self._devices:
+            devices.kill()
+            devices.wait()
+        self._devices.clear()
