@@ -37,13 +37,24 @@ from hub.monitoring.sums import Shape, Sums, split
 from shared.drift.layout import BINS, SCORE_BINS, RowCause
 from shared.drift.reference import Calibration, Reference
 
-__all__ = ["Estimated", "Labelled", "Memory", "Verdict", "drift_score", "estimate", "judge"]
+__all__ = [
+    "Estimated",
+    "Labelled",
+    "Memory",
+    "Verdict",
+    "cell_prior",
+    "drift_score",
+    "estimate",
+    "judge",
+    "listed",
+]
 
 RISE = 0.15
 _BASE_COUNT = 500
 _LEAST_LABELLED = 30
 _TOLERANCE = 0.01
 _LISTED_COUNT = 64
+_FULL_COUNT = 10
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +191,7 @@ def estimate(
     counts = np.maximum(scores, 0).T
     total = np.array(calibration.total, np.int64).reshape(shape).T
     correct = np.array(calibration.correct, np.int64).reshape(shape).T
-    right = calibrate(correct, total, np.broadcast_to(_middles(reference), total.shape))
+    right = calibrate(correct, total, cell_prior(correct, total, _middles(reference)))
     promised = int(correct.sum()) / max(int(total.sum()), 1)
     overall = accuracy(counts, right, total)
     worse = overall.n > 0 and overall.high < promised - _TOLERANCE
@@ -190,6 +201,17 @@ def estimate(
         positive = np.concatenate([1.0 - right[0][::-1], right[1]])
         found += [_named("auc", auc(order, positive)), _named("f1", binary_f1(counts, right))]
     return tuple(one for one in found if one.n and one.value == one.value)
+
+
+def cell_prior(
+    correct: NDArray[np.int64], total: NDArray[np.int64], middles: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What `calibrate` believes before it counts: of a full cell its own share, so that nothing pulls it; of one
+    with few rows also the share of all; of an empty one its score."""
+    overall = correct.sum() / max(int(total.sum()), 1)
+    own = np.divide(correct, total, out=np.zeros(total.shape), where=total > 0)
+    few = np.where(total > 0, (correct + overall) / (total + 1.0), np.broadcast_to(middles, total.shape))
+    return np.asarray(np.where(total >= _FULL_COUNT, own, few), np.float64)
 
 
 def _named(metric: str, found: Estimate, promised: float = 0.0, *, worse: bool = False) -> Estimated:

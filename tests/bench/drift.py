@@ -1,0 +1,105 @@
+"""Does monitoring find what it should and nothing else: `python -m tests.bench.drift [--seed N] [--quick]`.
+
+Prints a table and JSON: false alarms of a month without drift, power beside Kolmogorov and Smirnov, the two levels of a
+fleet, detectors on errors beside river's, a weak rise pooled, performance estimated without labels, faults named by
+their cause, and merging. Every part has a control row and a trivial detector. Exit code 1 when a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from hub.monitoring.sums import Sums, add_window
+from shared.drift.check import read_window
+from tests.bench import drift_naming
+from tests.bench.drift_estimate import real, synthetic
+from tests.bench.drift_power import control, levels, power
+from tests.bench.drift_streams import pooled, streams
+from tests.monitoring.kit import DIGEST, REFERENCE, WATCHED, a_window
+
+__all__ = ["measure"]
+
+
+def merging(windows: int, limit_s: float) -> dict[str, Any]:
+    """Unpack, check and add so many windows of different devices."""
+    different = [a_window(1, seed=seed) for seed in range(100)]
+    sums = Sums(vector=np.zeros(WATCHED.shape.size, np.int64))
+    started = time.process_time()
+    for number in range(windows):
+        window = different[number % 100]
+        add_window(sums, window, read_window(window, REFERENCE, DIGEST), WATCHED.shape)
+    checked_s = time.process_time() - started
+    parts = [read_window(window, REFERENCE, DIGEST) for window in different]
+    started = time.process_time()
+    for number in range(windows):
+        add_window(sums, different[number % 100], parts[number % 100], WATCHED.shape)
+    added_s = time.process_time() - started
+    return {
+        "windows": windows,
+        "checked_and_added_s": round(checked_s, 4),
+        "added_s": round(added_s, 4),
+        "exact": sums.rows == 200 * windows,
+        "limit_s": limit_s,
+        "kept": checked_s <= limit_s and sums.rows == 200 * windows,
+    }
+
+
+def measure(seed: int, *, quick: bool) -> dict[str, Any]:
+    """All figures."""
+    few = 5 if quick else 1
+    naming = drift_naming.measure(max(10 // few // 2, 1), 300)
+    return {
+        "benchmark": "drift",
+        "seed": seed,
+        "cores": os.cpu_count(),
+        "frouros": "not measured" if importlib.util.find_spec("frouros") is None else "importable",
+        "control": [control(seed, 400 // few)],
+        "power": power(seed, 200 // few),
+        "levels": levels(seed, 100 // few),
+        "streams": streams(10 // few),
+        "pooled": pooled(50 // few),
+        "estimated": [synthetic(seed, 20 // few), real(seed, 40 // few)],
+        "naming": [{name: naming[name] for name in ("tried", "named_rightly", "control", "limit", "kept")}],
+        "merging": [merging(1000, 0.05), merging(100_000 // few, 5.0 / few)],
+    }
+
+
+def broken(figures: dict[str, Any]) -> list[str]:
+    """The promises that were not kept."""
+    rows = [(part, row) for part, found in figures.items() if isinstance(found, list) for row in found]
+    return [f"{part}: {row}" for part, row in rows if row.get("kept") is False]
+
+
+def _table(figures: dict[str, Any]) -> str:
+    lines = []
+    for part, rows in figures.items():
+        if isinstance(rows, list):
+            lines.append(part)
+            lines += ["    " + "  ".join(f"{key}={value}" for key, value in row.items()) for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the work")
+    options = parser.parse_args()
+    figures = measure(options.seed, quick=options.quick)
+    print(_table(figures), file=sys.stderr)
+    print(json.dumps(figures, indent=2))
+    for text in broken(figures):
+        print(f"not kept: {text}", file=sys.stderr)
+    return 1 if broken(figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
