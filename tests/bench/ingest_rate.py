@@ -1,7 +1,8 @@
 """How many device messages a second reach the database, beside what the stream itself can deliver.
 
-`python -m tests.bench.ingest_rate [MESSAGES] [--health]` prints JSON; with `--health` every second message says how a
-version did, with 20 latency buckets, instead of a heartbeat. The limit in the same run: the same messages pulled and
+`python -m tests.bench.ingest_rate [MESSAGES] [--health | --windows]` prints JSON; with `--health` every second message
+says how a version did, with 20 latency buckets, instead of a heartbeat; with `--windows` every message is a window of
+32 features, checked against its reference and added up. The limit in the same run: the same messages pulled and
 acknowledged from the same stream, thrown away. SQLite with full sync, one nats-server, everything on this machine.
 """
 
@@ -16,19 +17,28 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import Connection, func, insert, select
 
 from hub.ingest.service import IngestService, Received
+from hub.ingest.windows import WindowBook
 from hub.messaging.broker import Broker
 from hub.messaging.config import HUB_USER, BrokerConfig
 from hub.messaging.ingest import IngestLoop, IngestLoopSettings
 from hub.messaging.nats import ConsumerSpec, NatsLink
 from hub.messaging.secrets import BrokerSecrets
-from hub.store.schema import blobs, device_status, devices, health_windows, models, versions
+from hub.monitoring.references import Watched
+from hub.monitoring.sums import shape_of
+from hub.store.schema import blobs, device_status, devices, drift_sums, health_windows, models, versions
+from shared.drift.counts import pack_counts
+from shared.drift.layout import BINS, CELLS, SCORE_BINS
 from shared.wire.down import Watermark
 from shared.wire.health import Health, VersionHealth
 from shared.wire.up import Envelope, Heartbeat, ModelStatus, encode_body, encode_envelope
+from shared.wire.window import Window
+from tests.drift.kit import columns_reference
 from tests.messaging.rig import Rig
+from tests.monitoring.kit import Kept
 
 DEVICES, BATCH = 500, 500
 
@@ -65,6 +75,31 @@ def health(device: int) -> Health:
     return Health(versions=[VersionHealth(model="digits", version=1, requests=200, errors=1, latency=latency)])
 
 
+def watched() -> tuple[Watched, bytes]:
+    """A version of 30 inputs and two answers, and the counts of 200 rows of it, packed."""
+    random = np.random.default_rng(1)
+    reference, _, _ = columns_reference(random.normal(0, 1, (1000, 30)).astype(np.float32))
+    cells = np.zeros((len(reference.features), CELLS), np.int64)
+    cells[:, :BINS] = random.multinomial(200, np.full(BINS, 1 / BINS), len(reference.features))
+    return Watched(reference, "ab" * 32, None, shape_of(reference)), pack_counts(cells)
+
+
+def window(seq: int, cells: bytes, scores: bytes) -> Window:
+    return Window(
+        model="digits", version=1, series="5" * 16, window_id=seq, started_s=1.0, ended_s=2.0, cells=cells,
+        scores=scores, reference_sha256="ab" * 32, rows=200, predicted=200,
+    )  # fmt: skip
+
+
+def window_message(device: int, seq: int, cells: bytes, scores: bytes) -> bytes:
+    body = encode_body(window(seq, cells, scores))
+    return encode_envelope(
+        Envelope(
+            device_id=f"dev{device}", epoch="a" * 16, first_seq=seq, seq=seq, created_s=1.0, kind="window", body=body
+        )
+    )
+
+
 def message(device: int, seq: int, *, with_health: bool) -> bytes:
     speaks = with_health and seq % 2 == 0
     body = encode_body(health(device) if speaks else heartbeat(seq))
@@ -81,11 +116,13 @@ def message(device: int, seq: int, *, with_health: bool) -> bytes:
     )
 
 
-async def publish(link: NatsLink, messages: int, *, with_health: bool) -> None:
+async def publish(link: NatsLink, messages: int, *, with_health: bool, cells: bytes = b"") -> None:
     """What `messages` messages of all devices in turn look like to the stream."""
+    scores = pack_counts([10] * SCORE_BINS + [0] * SCORE_BINS)
     for number in range(messages):
         device, seq = number % DEVICES, number // DEVICES + 1
-        await link.publish(f"fleet.dev{device}.up.heartbeat", message(device, seq, with_health=with_health))
+        data = window_message(device, seq, cells, scores) if cells else message(device, seq, with_health=with_health)
+        await link.publish(f"fleet.dev{device}.up.{'window' if cells else 'heartbeat'}", data)
         if number % 1000 == 0:
             await link.flush()
     await link.flush()
@@ -120,7 +157,7 @@ def register_version(connection: Connection) -> None:
     connection.execute(insert(versions).values(model="digits", version=1, **release, **who))
 
 
-async def measure(directory: Path, messages: int, *, with_health: bool) -> dict[str, object]:
+async def measure(directory: Path, messages: int, *, with_health: bool, with_windows: bool) -> dict[str, object]:
     rig = Rig(directory)
     with rig.database.write() as connection:
         connection.execute(
@@ -146,7 +183,7 @@ async def measure(directory: Path, messages: int, *, with_health: bool) -> dict[
     await broker.ready.wait()
     link = await NatsLink.open(broker.nats_url, HUB_USER, secrets.hub_password, "bench")
     try:
-        return await compare(rig, link, messages, with_health=with_health)
+        return await compare(rig, link, messages, with_health=with_health, with_windows=with_windows)
     finally:
         await link.close()
         running.cancel()
@@ -154,11 +191,15 @@ async def measure(directory: Path, messages: int, *, with_health: bool) -> dict[
         rig.close()
 
 
-async def compare(rig: Rig, link: NatsLink, messages: int, *, with_health: bool) -> dict[str, object]:
-    commit = CountingCommit(IngestService(rig.database, rig.clock), messages)
+async def compare(
+    rig: Rig, link: NatsLink, messages: int, *, with_health: bool, with_windows: bool
+) -> dict[str, object]:
+    version, cells = watched()
+    book = WindowBook(Kept({("digits", 1): version}))
+    commit = CountingCommit(IngestService(rig.database, rig.clock, book), messages)
     loop = IngestLoop(link, commit, IngestLoopSettings(batch_count=BATCH))
     await loop.prepare()
-    await publish(link, messages, with_health=with_health)
+    await publish(link, messages, with_health=with_health, cells=cells if with_windows else b"")
     raw_s = await timed(lambda: raw(link, messages))
     ingest = asyncio.create_task(loop.run())
     ingest_s = await timed(commit.done.wait)
@@ -166,6 +207,7 @@ async def compare(rig: Rig, link: NatsLink, messages: int, *, with_health: bool)
     await asyncio.wait([ingest])
     with rig.database.read() as connection:
         applied = connection.scalar(select(func.sum(device_status.c.messages)))
+        counted = connection.scalar(select(func.sum(drift_sums.c.windows)))
         spoken = connection.scalar(select(func.sum(health_windows.c.reports)))
     return {
         "benchmark": "ingest_rate",
@@ -173,6 +215,7 @@ async def compare(rig: Rig, link: NatsLink, messages: int, *, with_health: bool)
         "devices": DEVICES,
         "applied": applied,
         "health_counted": spoken or 0,
+        "windows_counted": counted or 0,
         "batches": commit.batches,
         "ingest_per_s": round(messages / ingest_s),
         "commit_per_s": round(messages / commit.seconds),
@@ -184,10 +227,11 @@ async def compare(rig: Rig, link: NatsLink, messages: int, *, with_health: bool)
 
 def main() -> None:
     """Run it in a temporary folder."""
-    words = [word for word in sys.argv[1:] if word != "--health"]
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
     messages = int(words[0]) if words else 20_000
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), messages, with_health="--health" in sys.argv)
+        health, windows = "--health" in sys.argv, "--windows" in sys.argv
+        figures = measure(Path(folder), messages, with_health=health, with_windows=windows)
         print(json.dumps(asyncio.run(figures), indent=2))
 
 
