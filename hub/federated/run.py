@@ -117,7 +117,7 @@ class Run:
             raise Conflict(
                 "federated.abandoned",
                 f"{self.definition.rounds.patience} rounds in a row were abandoned, the last for {report.abandoned}.",
-                hint="`skerry federated show` says what each device answered.",
+                hint="The reports of these rounds say what each device answered.",
             )
 
     def heard(self) -> None:

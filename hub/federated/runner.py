@@ -65,7 +65,7 @@ class RunProcess:
         raise Unavailable(
             "federated.worker_crashed",
             f"The run's worker died {crashes} times without a complete round{': ' if last else ''}{last}"[:400],
-            hint="The hub's log says more; `skerry federated resume` goes on from the last complete round.",
+            hint="The run can go on from its last complete round; look at the memory of the machine first.",
         )
 
     def send(self, message: FromHub) -> None:

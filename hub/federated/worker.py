@@ -28,7 +28,7 @@ from hub.federated.report import RoundReport
 from hub.federated.run import Run, RunEnd
 from hub.federated.surroundings import Step
 from hub.federated.synchronous import run_rounds
-from shared.errors import SkerryError, Unavailable
+from shared.errors import InvalidInput, SkerryError, Unavailable
 
 __all__ = ["main", "serve"]
 
@@ -104,7 +104,13 @@ class Worker:
 
 
 def make_step(definition: RunDefinition) -> Step:
-    """The strategy of a run; error `federated.strategy`."""
+    """The strategy of a run; errors `federated.strategy`, `federated.privacy` (it would not be kept)."""
+    if definition.privacy.mode != "none" or definition.privacy.secure_aggregation:
+        raise InvalidInput(
+            "federated.privacy",
+            "This version cannot keep what the run's `privacy` promises.",
+            hint="Leave `privacy` out only if the devices' updates may be seen by the hub as they are.",
+        )
     wanted = definition.strategy
     preselect = Preselection(malicious=wanted.malicious) if wanted.malicious else None
     return Aggregator(wanted.name, wanted.parameters, preselect)
@@ -133,7 +139,7 @@ def _work(begin: Begin, out: BinaryIO, inbox: queue.SimpleQueue[FromHub], step: 
         raise Unavailable(
             "federated.port",
             f"The port {begin.port} for federated training is taken: {error.strerror}.",
-            hint="Choose another one with the setting federated.port.",
+            hint="Choose another port, or end what listens there.",
             retriable=True,
         ) from error
     with sock:

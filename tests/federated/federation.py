@@ -20,7 +20,8 @@ from hub.federated.protocol import Ask, Begin, Complete, Ended, FromWorker, List
 from hub.federated.report import RoundReport
 from hub.federated.run import definition_digest
 from hub.federated.runner import RunProcess
-from tests.federated.devices import SIZES, Plan, Share
+from tests.federated.devices import Plan, Share
+from tests.federated.network import initial, sizes
 
 __all__ = ["Federation"]
 
@@ -30,9 +31,10 @@ Vector = NDArray[np.float32]
 class Federation:
     """The hub's part and the devices' in a test. What the hub would store is in `kept`, `reports` and `asks`."""
 
-    def __init__(self, folder: Path, tls: Tls, command: Sequence[str]) -> None:
+    def __init__(self, folder: Path, tls: Tls, command: Sequence[str], dims: tuple[int, ...]) -> None:
         self._folder = folder
         self._tls = tls
+        self._dims = dims
         self.process = RunProcess(command, folder / "worker", self._heard)
         self.participants: list[Participant] = []
         self._shares: list[Share] = []
@@ -63,12 +65,12 @@ class Federation:
                 definition=definition_digest(definition),
                 seed=definition.seed,
                 round_no=0,
-                weights=np.zeros(sum(SIZES), np.float32),
+                weights=initial(self._dims, definition.seed),
             )
         )
         begin = Begin(
             definition=definition,
-            sizes=SIZES,
+            sizes=sizes(self._dims),
             checkpoint=start,
             participants=self.participants,
             host="127.0.0.1",
@@ -101,7 +103,7 @@ class Federation:
 
     def _come(self, port: int) -> None:
         """The devices take the offer up."""
-        plan = Plan(address=f"127.0.0.1:{port}", ca=str(self._tls.ca), shares=self._shares)
+        plan = Plan(dims=self._dims, address=f"127.0.0.1:{port}", ca=str(self._tls.ca), shares=self._shares)
         command = [sys.executable, "-m", "tests.federated.devices", msgspec.json.encode(plan).decode()]
         self._devices.append(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

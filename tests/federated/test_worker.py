@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 
 from hub.federated import protocol
 from hub.federated.checkpoint import read_checkpoint
-from hub.federated.definition import RunDefinition
+from hub.federated.definition import Privacy, RunDefinition
 from hub.federated.flower.superlink import Tls
 from hub.federated.protocol import Ask, Declined, Ended, FromWorker, Listening, Remove
 from hub.federated.runner import RESTARTS, RunProcess, worker_command
+from hub.federated.worker import make_step
 from shared.errors import InvalidInput, Unavailable
 from tests.federated.certificate import make_tls
-from tests.federated.devices import accuracy
 from tests.federated.federation import Federation
+from tests.federated.network import accuracy
 from tests.ports import free_port
 
 Vector = NDArray[np.float32]
+DIMS = (64, 10)
 Digits = tuple[Vector, NDArray[np.int64]]
 
 
@@ -57,7 +59,7 @@ def _definition(**rounds: Any) -> RunDefinition:
 def _federation(
     folder: Path, tls: Tls, digits: Digits, behaviours: list[str], command: list[str] | None = None
 ) -> Federation:
-    federation = Federation(folder, tls, command or worker_command(sys.executable))
+    federation = Federation(folder, tls, command or worker_command(sys.executable), DIMS)
     x, y = digits
     for number, behaviour in enumerate(behaviours):
         federation.add(x[number * 200 : number * 200 + 200], y[number * 200 : number * 200 + 200], behaviour)
@@ -76,7 +78,7 @@ def test_a_run_learns_whatever_single_devices_do(tmp_path: Path, tls: Tls, digit
         assert report.dropped == ["d-4"]
         assert report.bytes_up > 3 * 650
     x, y = digits
-    curve = [accuracy(read_checkpoint(kept).weights, x[1000:], y[1000:]) for kept in federation.kept]
+    curve = [accuracy(read_checkpoint(kept).weights, DIMS, x[1000:], y[1000:]) for kept in federation.kept]
     assert curve == sorted(curve)
     assert curve[-1] > 0.6
     measured = [report.metrics["held_out_accuracy"] for report in federation.reports]
@@ -116,7 +118,7 @@ def test_a_run_that_kills_its_worker_every_time_fails(tmp_path: Path, tls: Tls, 
 
 
 def test_a_run_without_devices_says_so(tmp_path: Path, tls: Tls) -> None:
-    federation = Federation(tmp_path, tls, worker_command(sys.executable))
+    federation = Federation(tmp_path, tls, worker_command(sys.executable), DIMS)
     ended = federation.run(_definition(wait_s=1), free_port())
     assert ended.end == "failed"
     assert ended.error is not None
@@ -172,3 +174,11 @@ def test_a_removed_device_stays_out_of_the_worker_that_is_started_after_a_crash(
     with pytest.raises(Unavailable):
         process.run(begin)
     assert asks == [["d-1", "d-2"], ["d-2"], ["d-2"], ["d-2"]]
+
+
+@pytest.mark.parametrize("privacy", [{"mode": "server"}, {"mode": "client"}, {"secure_aggregation": True}])
+def test_a_run_whose_privacy_would_not_be_kept_is_refused(privacy: dict[str, Any]) -> None:
+    definition = msgspec.structs.replace(_definition(), privacy=msgspec.convert(privacy, Privacy))
+    with pytest.raises(InvalidInput) as caught:
+        make_step(definition)
+    assert caught.value.code == "federated.privacy"
