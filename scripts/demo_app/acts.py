@@ -20,6 +20,18 @@ T = TypeVar("T")
 _ROOT_KEYS = ("root-1", "root-2", "root-3")
 _REVIEWERS = ("alice", "bob", "carol")
 _IMAGES = 300
+_ROLLOUT = """\
+model: {model}
+version: {version}
+targets: {{filter: all}}
+groups:
+  - {{name: canary, devices: [device-1]}}
+  - {{name: rest, percent: 100}}
+each_group: {{success_percent: 100, max_failures: 0, bake_s: 1s}}
+gates:                                         # what devices report while applications ask
+  - {{metric: error_rate, operator: "<=", threshold: 1%, window_s: 5m, min_sample: 100}}
+on_failure: roll_back
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ def _first_version(stage: Stage) -> None:
         parts = train(stage.data, share=0.1, seed=1, log=stage.children.log("training"))
     write_held_out(stage.data, stage.folder / "held-out.npz")
     _release(stage, parts, 1)
-    _roll_out(stage, 1)
+    _deploy(stage, 1)
     _measure(stage, 1)
 
 
@@ -94,7 +106,10 @@ def _second_version(stage: Stage) -> None:
     _release(stage, parts, 2)
     loads = _steady_load(stage)
     try:
-        _roll_out(stage, 2)
+        rollout = _roll_out(stage, 2)
+        if _states(stage, rollout) != {"succeeded": len(stage.devices)}:
+            raise DemoFailed(f"Version 2 did not reach every device: {rollout['groups']}")
+        stage.skerry("versions", "promote", stage.model, "2", "--reason", "demo", show=False)
         _third_version(stage, parts)
     finally:
         for load in loads:
@@ -104,21 +119,40 @@ def _second_version(stage: Stage) -> None:
 
 
 def _third_version(stage: Stage, parts: Parts) -> None:
-    stage.screen.act("A broken version", "Version 3's own test vectors do not match its model. The devices find out.")
+    stage.screen.act(
+        "A broken version",
+        "Version 3's own test vectors do not match its model. One device finds out; four never see it.",
+    )
     bundle = stage.folder / "v3.bundle"
     write_broken_bundle(parts, stage.data, bundle, version=3)
     stage.skerry("versions", "register", stage.model, "--bundle", str(bundle))
     _gate_and_sign(stage, 3, show=False)
-    with stage.screen.step("every device tries it in a child process, refuses it, and says why"):
-        sent = _deploy(stage, 3, refused=True)
-    rows = stage.skerry("deployments", "devices", sent["deployment"]["deployment_id"], "--progress", "failed")
-    columns = ("device", "serves", "reason at the hub")
-    said = [(r["device_id"], str(r["running_version"]), f"{r['reason_code']}: {r['reason']}") for r in rows]
-    stage.screen.table("Version 3", columns, said)
-    right = [r for r in rows if r["running_version"] == 2 and r["reason_code"] == "probe.golden_mismatch"]
-    if len(right) != len(stage.devices):
-        raise DemoFailed(f"Not every device refused version 3 as it should: {rows}")
-    stage.facts["refused"] = {r["device_id"]: r["reason_code"] for r in rows}
+    rollout = _roll_out(stage, 3, stops=True)
+    if rollout["status"] != "rolled_back" or _states(stage, rollout) != {"rolled_back": 1, "waiting": 4}:
+        raise DemoFailed(f"Version 3 was not stopped in the canary: {rollout['status']}, {rollout['groups']}")
+    (failure,) = rollout["failures"]
+    (canary,) = failure["examples"]
+    stage.show("rollout", "explain", canary)
+    stage.facts["refused"] = {canary: failure["reason_code"]}
+
+
+def _roll_out(stage: Stage, version: int, *, stops: bool = False) -> dict[str, Any]:
+    """A canary of one device, then the others; how it stands when it ended."""
+    file = stage.folder / f"rollout-{version}.yaml"
+    file.write_text(_ROLLOUT.format(model=stage.model, version=version))
+    if not stops:
+        stage.screen.text(file.read_text())
+    stage.follow("rollout", "create", str(file), "--watch", code=5 if stops else 0)
+    (newest, *_) = stage.skerry("rollout", "list", "--model", stage.model, show=False)
+    found: dict[str, Any] = stage.skerry("rollout", "show", newest["rollout_id"], show=False)
+    stage.facts[f"rollout_{version}"] = {"status": found["status"], "devices": _states(stage, found)}
+    return found
+
+
+def _states(stage: Stage, rollout: dict[str, Any]) -> dict[str, int]:
+    """Devices of a rollout by their state."""
+    states = [row["state"] for row in stage.skerry("rollout", "devices", rollout["rollout_id"], show=False)]
+    return {state: states.count(state) for state in sorted(set(states))}
 
 
 def _release(stage: Stage, parts: Parts, version: int) -> None:
@@ -141,17 +175,11 @@ def _gate_and_sign(stage: Stage, version: int, *, show: bool) -> None:
             )  # fmt: skip
 
 
-def _deploy(stage: Stage, version: int, *, refused: bool = False) -> dict[str, Any]:
-    sent: dict[str, Any] = stage.skerry("deploy", stage.model, str(version), "--all", "--wait", refused=refused)
-    done = sent["progress"]["failed" if refused else "succeeded"]
-    if done != len(stage.devices):
-        raise DemoFailed(f"Version {version} is on {done} of {len(stage.devices)} devices: {sent}")
-    return sent
-
-
-def _roll_out(stage: Stage, version: int) -> None:
+def _deploy(stage: Stage, version: int) -> None:
     with stage.screen.step(f"five devices download, verify, probe, switch and watch version {version}"):
-        _deploy(stage, version)
+        sent = stage.skerry("deploy", stage.model, str(version), "--all", "--wait")
+    if sent["progress"]["succeeded"] != len(stage.devices):
+        raise DemoFailed(f"Version {version} is not on every device: {sent}")
     stage.skerry("versions", "promote", stage.model, str(version), "--reason", "demo", show=False)
 
 
@@ -229,6 +257,10 @@ ACTS = (
     Act("The hub and its people", "Who may approve is decided by keys that the hub never sees.", _hub_and_people),
     Act("Five devices join", "A one-time string, a key that never leaves the device, a certificate.", _enrol),
     Act("The first version", "Registered, gated, signed by two people, deployed, serving.", _first_version),
-    Act("A better version, under load", "The same road, while applications keep asking.", _second_version),
+    Act(
+        "A better version, under load",
+        "First to a canary, then to all, while applications keep asking.",
+        _second_version,
+    ),
     Act("The fleet, seen from the hub", "What an operator looks at.", _status),
 )

@@ -45,7 +45,7 @@ class Screen:
 
     def text(self, text: str) -> None:
         """What a command printed, as it is."""
-        self.console.print(Text.from_ansi(text.rstrip()))
+        self.console.print(Text.from_ansi(text.rstrip()), soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table."""

@@ -88,30 +88,52 @@ class Stage:
 
     def start_agent(self, device: Device) -> None:
         """Start the agent of one device as a child."""
-        env = {"SKERRY_AGENT_TELEMETRY_INTERVAL_S": "2"}
+        env = {"SKERRY_AGENT_TELEMETRY_INTERVAL_S": "1"}
         command = [str(_BIN / "skerry-agent"), "run", "--state", str(device.state)]
         self.children.start(device.name, command, env)
 
-    def skerry(self, *words: str, show: bool = True, refused: bool = False) -> Any:
-        """Run `skerry WORDS --json`; its answer, or `DemoFailed` with what it said.
-
-        refused: the command must end with 5, as `deploy --wait` does when devices refused the version.
-        """
+    def skerry(self, *words: str, show: bool = True) -> Any:
+        """Run `skerry WORDS --json`; its answer, or `DemoFailed` with what it said."""
         if show:
             self.screen.command(["skerry", *map(self._shown, words)])
-        return json.loads(self._run("skerry", [*words, "--json"], self._person(), 5 if refused else 0))
+        return json.loads(self._run("skerry", [*words, "--json"], self._person(), 0))
 
     def show(self, *words: str) -> None:
         """Run `skerry WORDS` and let the person read what it prints."""
         self.screen.command(["skerry", *words])
-        width = str(self.screen.console.width - 2)
-        self.screen.text(self._run("skerry", words, {**self._person(), "COLUMNS": width}, 0))
+        self.screen.text(self._run("skerry", words, {**self._person(), "COLUMNS": self._columns}, 0))
+
+    def follow(self, *words: str, code: int) -> None:
+        """Run `skerry WORDS` and let the person read along; `DemoFailed` unless it ends with `code`."""
+        self.screen.command(["skerry", *map(self._shown, words)])
+        environment = {**os.environ, **self._person(), "COLUMNS": self._columns}
+        command = [str(_BIN / "skerry"), *words]
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    self.screen.text(f"    {line}")
+                if process.wait(_COMMAND_TIMEOUT_S) != code:
+                    raise DemoFailed(f"skerry {' '.join(map(self._shown, words))} ended with {process.returncode}.")
+            finally:
+                process.kill()
 
     def agent(self, *words: str, show: bool = True) -> Any:
         """Run `skerry-agent WORDS --json`."""
         if show:
             self.screen.command(["skerry-agent", *map(self._shown, words)])
         return json.loads(self._run("skerry-agent", [*words, "--json"], {}, 0))
+
+    @property
+    def _columns(self) -> str:
+        """Tables are not squeezed for a narrow terminal; it wraps them."""
+        return str(max(self.screen.console.width - 6, 110))
 
     def _person(self) -> dict[str, str]:
         return {

@@ -67,7 +67,9 @@ def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
     assert len(facts["version_2"]) == 5
     assert all(row["accuracy"] > 0.9 for row in facts["version_2"].values())
     assert all(row["accuracy"] > 0.7 for row in facts["version_1"].values())
-    assert set(facts["refused"].values()) == {"probe.golden_mismatch"}
+    assert facts["rollout_2"] == {"status": "keeping", "devices": {"succeeded": 5}}
+    assert facts["rollout_3"] == {"status": "rolled_back", "devices": {"rolled_back": 1, "waiting": 4}}
+    assert facts["refused"] == {"device-1": "probe.golden_mismatch"}
     load = facts["requests_while_switching"]
     assert load["failures"] == 0
     assert load["answers"]["2"] > 0
