@@ -24,7 +24,7 @@ from shared.drift.layout import Cause, RowCause
 from shared.wire.up import Envelope, encode_body, encode_envelope
 from shared.wire.window import Feedback, Finding, Metric, Metrics, Window
 from tests.ingest.test_ingest_service import EPOCH, LATER, FixedClock
-from tests.monitoring.kit import DIGEST, REFERENCE, WATCHED, Kept, a_window, register
+from tests.monitoring.kit import DIGEST, REFERENCE, WATCHED, Kept, a_window, register, rows_of
 
 NAMES = ("dev1", "dev2", "dev3")
 
@@ -51,11 +51,12 @@ def told(body: Window | Metrics | bytes, seq: int = 1, *, device: str = "dev1", 
 
 def mutated(service: IngestService, chance: random.Random, messages: int, each: int = 50) -> int:
     """Damaged windows of dev1 with good envelopes, beside good ones of dev2; returns how many good ones there were."""
-    whole = encode_body(a_window(1))
+    cells = rows_of(np.random.default_rng(1), 100)
     for batch in range(messages // each):
         said: list[Received] = []
         for number in range(each):
-            body = bytearray(whole)
+            series = f"{batch * each + number:016x}"  # of its own, so that none is a mere repetition
+            body = bytearray(encode_body(a_window(1, cells=cells, series=series)))
             for _ in range(chance.randint(1, 4)):
                 body[chance.randrange(len(body))] = chance.randrange(256)
             said.append(told(bytes(body), batch * each + number + 1))
