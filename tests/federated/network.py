@@ -22,7 +22,9 @@ def sizes(dims: Sequence[int]) -> tuple[int, ...]:
 
 
 def initial(dims: Sequence[int], seed: int) -> Vector:
-    """He's initialisation."""
+    """He's initialisation; zeros for a single layer, which has nothing to break the symmetry of."""
+    if len(dims) == 2:
+        return np.zeros(sum(sizes(dims)), np.float32)
     rng = np.random.default_rng(seed)
     parts = [(rng.normal(0, np.sqrt(2 / a), (a, b)), np.zeros(b)) for a, b in pairwise(dims)]
     return _flat([(w.astype(np.float32), v.astype(np.float32)) for w, v in parts])
