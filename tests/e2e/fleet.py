@@ -85,15 +85,19 @@ class HubFolder:
         return httpx.Client(base_url=self.facts["url"], verify=tls, headers=headers, timeout=20)
 
     def enrol(self, paths: AgentPaths, device_id: str) -> None:
+        """A device that has joined and has a model."""
+        self.join(paths, device_id)
+        install_digits(paths)
+
+    def join(self, paths: AgentPaths, device_id: str, profile: str = PROFILE) -> None:
         """By the device's own command, with the join string that the hub makes."""
         with self.client() as admin:
             answer = admin.post("/v1/enrolment-tokens", json={"device_id": device_id}).raise_for_status()
-        wish = (answer.json()["join"], "--profile", PROFILE, "--state", str(paths.root))
+        wish = (answer.json()["join"], "--profile", profile, "--state", str(paths.root))
         command = [sys.executable, "-m", "agent.main", "enrol", *wish]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert done.returncode == 0, done.stderr
         paths.settings.write_text(QUICK)
-        install_digits(paths)
 
 
 @contextmanager
