@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agent.training.flower_node import Answer, Order, join
 from hub.federated.flower.grid import Failure, Grid, Reply, Task
@@ -164,13 +167,35 @@ def test_a_body_over_the_bound_is_refused(address: str, tls: Tls) -> None:
     assert answer.status_code == 413
 
 
-def test_a_stranger_and_an_expelled_node_are_refused(superlink: SuperLink, address: str, tls: Tls) -> None:
+def test_a_stranger_is_refused(address: str, tls: Tls) -> None:
     with pytest.raises(SystemExit), join(address, tls.ca, ec.generate_private_key(ec.SECP256R1()), retries=0):
         raise AssertionError("a stranger got in")
+
+
+_NODE = """
+import sys
+from pathlib import Path
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from agent.training.flower_node import join
+address, ca, key = sys.argv[1:]
+with join(address, Path(ca), load_pem_private_key(Path(key).read_bytes(), None), retries=0) as node:
+    print("joined", flush=True)
+    sys.stdin.readline()
+    node.serve_one(lambda order: None)
+    print("served", flush=True)
+"""
+
+
+def test_an_expelled_node_is_ended(superlink: SuperLink, address: str, tls: Tls, tmp_path: Path) -> None:
+    """In a process of its own, because Flower interrupts the whole process of a node that is no longer wanted."""
     key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     node_id = superlink.admit_node(_public(key))
-    with join(address, tls.ca, key, retries=0) as node:
-        assert node.serve_one(_double) is False
+    command = [sys.executable, "-c", _NODE, address, str(tls.ca), str(tmp_path / "key.pem")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as node:  # type: ignore[call-overload]
+        assert node.stdout.readline() == "joined\n"
         superlink.expel_node(node_id)
-        with pytest.raises(KeyboardInterrupt):
-            node.serve_one(_double)
+        said, _ = node.communicate("go on\n", timeout=60)
+    assert node.returncode != 0
+    assert "served" not in said
