@@ -16,7 +16,7 @@ __all__ = ["DROP_ORDER", "TOMBSTONE", "Tombstone", "merge"]
 
 TOMBSTONE = "dropped"
 DROP_ORDER: Sequence[frozenset[str]] = (
-    frozenset({"heartbeat"}),
+    frozenset({"heartbeat", "training"}),
     frozenset({"inventory"}),
     frozenset({"metrics", "window"}),
     frozenset({"health"}),

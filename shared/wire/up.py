@@ -16,6 +16,7 @@ from shared import limits
 from shared.errors import InvalidInput, TooLarge
 from shared.wire.health import Health
 from shared.wire.system import System
+from shared.wire.training import SampleCount, TrainingReport
 from shared.wire.types import Code, Count, DeviceId, Epoch, ModelName, Seq, Sha256, Text, TimeS, Version, Word
 from shared.wire.window import Metrics, Window
 
@@ -35,7 +36,7 @@ __all__ = [
     "encode_envelope",
 ]
 
-Kind = Literal["heartbeat", "inventory", "install", "event", "health", "window", "metrics", "dropped"]
+Kind = Literal["heartbeat", "inventory", "install", "event", "health", "window", "metrics", "training", "dropped"]
 T = TypeVar("T")
 
 
@@ -79,6 +80,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     outbox_dropped: Count = 0
     models: Annotated[list[ModelStatus], Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT)] = []
     system: System | msgspec.UnsetType = msgspec.UNSET
+    samples: (
+        Annotated[list[SampleCount], Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT)] | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +147,7 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "health": Health,
     "window": Window,
     "metrics": Metrics,
+    "training": TrainingReport,
     "dropped": Dropped,
 }
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {k: msgspec.msgpack.Decoder(v) for k, v in BODIES.items()}

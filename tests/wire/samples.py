@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.drift.counts import pack_counts
-from shared.wire import delta, down, health, http, system, up, window
+from shared.wire import delta, down, health, http, system, training, up, window
 
 DIGEST = "ab" * 32
 EPOCH = "0123456789abcdef"
@@ -105,6 +105,15 @@ UP: dict[str, msgspec.Struct] = {
             window.Metric(name="belt_speed", kind="gauge", count=2, total=3.0, least=1.0, greatest=2.0, last=2.0),
         ],
     ),
+    "training": training.TrainingReport(
+        run="f-0123456789ab",
+        round_no=3,
+        model="digits",
+        state="declined",
+        code="training.too_hot",
+        reason="The device is too hot. It is 81 °C; below 75.",
+        retry_s=600.0,
+    ),
     "dropped": up.Dropped(count=5, kinds={"heartbeat": 5}),
 }
 
@@ -135,6 +144,26 @@ MSGPACK: dict[str, msgspec.Struct] = {
             battery_percent=80.0,
             on_battery=False,
         ),
+    ),
+    "heartbeat_with_samples": msgspec.structs.replace(
+        UP["heartbeat"], samples=[training.SampleCount(model="digits", kept=400, seen=1200, classes=10, personal=True)]
+    ),
+    "offer": training.TrainingOffer(
+        device_id="cam-1",
+        run="f-0123456789ab",
+        round_no=3,
+        model="digits",
+        version=2,
+        bundle_sha256=DIGEST,
+        address="hub.example:8450",
+        valid_s=60.0,
+        task_s=120.0,
+        linger_s=30.0,
+        bytes=12_000,
+        memory_bytes=128 << 20,
+        min_samples=20,
+        min_classes=2,
+        promise=training.Promise(secure_aggregation=True, client_noise=1.0, clip=0.5),
     ),
     "desired": down.DesiredState(device_id="cam-1", revision=4, assignments=[b'{"payload":""}']),
     "watermark": down.Watermark(epoch=EPOCH, seq=9),

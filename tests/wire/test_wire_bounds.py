@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared import limits
 from shared.errors import InvalidInput, SkerryError, TooLarge
-from shared.wire import down, up
+from shared.wire import down, training, up
 from tests.wire.samples import ENVELOPE, EPOCH, MSGPACK
 
 
@@ -64,7 +64,7 @@ def test_a_dropped_range_may_span_sequence_numbers() -> None:
 
 @given(st.binary(max_size=300))
 def test_random_bytes_give_a_coded_error_or_a_message(data: bytes) -> None:
-    for decode in (up.decode_envelope, down.decode_desired, down.decode_watermark):
+    for decode in (up.decode_envelope, down.decode_desired, down.decode_watermark, training.decode_offer):
         try:
             decode(data)
         except SkerryError as error:
@@ -84,3 +84,27 @@ def test_a_flipped_byte_gives_a_coded_error_or_a_message(name: str, position: in
 def test_a_watermark_round_trips() -> None:
     mark = down.Watermark(epoch=EPOCH, seq=12)
     assert down.decode_watermark(down.encode(mark)) == mark
+
+
+def test_an_oversized_offer_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(TooLarge) as caught:
+        training.decode_offer(b"\xc1" * (limits.MAX_TRAINING_OFFER_BYTES + 1))
+    assert caught.value.code == "wire.too_large"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": "../etc"},
+        {"round_no": 0},
+        {"valid_s": -1.0},
+        {"task_s": float("nan")},
+        {"promise": {"client_noise": -1}},
+    ],
+    ids=str,
+)
+def test_a_hostile_offer_is_refused(changes: dict[str, Any]) -> None:
+    offer = msgspec.to_builtins(MSGPACK["offer"]) | changes
+    with pytest.raises(InvalidInput) as caught:
+        training.decode_offer(msgspec.msgpack.encode(offer))
+    assert caught.value.code == "wire.malformed"
