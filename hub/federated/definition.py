@@ -17,7 +17,7 @@ from shared.errors import InvalidInput
 from shared.federated.codec import Scheme
 from shared.wire.types import ModelName, Version
 
-__all__ = ["Admission", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "parse_run"]
+__all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "parse_run"]
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
@@ -89,6 +89,18 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     secure_aggregation: bool = False
 
 
+class EvaluationRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """After the last round devices measure the new weights and the base version's on their held-out share.
+
+    on_devices: whether they are asked. max_drop: with an accuracy that is lower than the base version's by more, the
+    candidate is not handed over. min_devices: nor with fewer answers.
+    """
+
+    on_devices: bool = True
+    max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    min_devices: Annotated[int, Meta(ge=0, le=10_000)] = 1
+
+
 class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run: which model's head is trained, by which devices, and how. `filter` chooses among the active devices."""
 
@@ -101,7 +113,13 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     strategy: Strategy = Strategy()
     admission: Admission = Admission()
     privacy: Privacy = Privacy()
+    evaluation: EvaluationRule = EvaluationRule()
     note: Annotated[str, Meta(max_length=limits.MAX_REASON_CHARS)] = ""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether devices are asked to evaluate: it is wanted, and there is a share to do it on."""
+        return self.evaluation.on_devices and self.training.held_out > 0
 
     @property
     def quorum(self) -> int:

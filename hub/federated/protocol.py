@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from hub.federated.definition import RunDefinition
+from hub.federated.evaluation import DeviceEvaluation
 from hub.federated.report import RoundReport
 from shared import limits
 from shared.errors import ErrorBody, InvalidInput
@@ -25,6 +26,7 @@ __all__ = [
     "Declined",
     "Ended",
     "Enrol",
+    "Evaluated",
     "FromHub",
     "FromWorker",
     "Listening",
@@ -48,7 +50,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Do this run, from this checkpoint. Listen on `host` and `port` with the certificate; paths are absolute.
 
-    programs: let stock Flower nodes fetch their program.
+    programs: let stock Flower nodes fetch their program. base: the weights that the run began with (float32,
+    little-endian), which devices measure beside the new ones at the end; empty: they are not asked.
     """
 
     definition: RunDefinition
@@ -61,6 +64,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     key: str
     ca: str
     programs: bool = False
+    base: bytes = b""
 
 
 class Enrol(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -111,6 +115,13 @@ class Abandoned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     report: RoundReport
 
 
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """After the last round, before `Ended`: what those of the asked devices measured that answered."""
+
+    asked: int
+    devices: Annotated[list[DeviceEvaluation], Meta(max_length=limits.MAX_FEDERATED_DEVICES_COUNT)]
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The run is over: finished or cancelled, or failed for this error."""
 
@@ -120,7 +131,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 M = TypeVar("M")
 FromHub: TypeAlias = Begin | Enrol | Declined | Remove | Cancel
-FromWorker: TypeAlias = Listening | Ask | Complete | Abandoned | Ended
+FromWorker: TypeAlias = Listening | Ask | Complete | Abandoned | Evaluated | Ended
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_HUB: msgspec.msgpack.Decoder[FromHub] = msgspec.msgpack.Decoder(FromHub)
 _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
