@@ -17,6 +17,7 @@ import typer
 from hub.access.permissions import parse_role
 from hub.api.app import create_app
 from hub.api.server import listen
+from hub.pki.listeners import issue_listener
 from hub.provision import Provisioned, provision
 from hub.serving import serve as serve_hub
 from hub.serving import stop_on_signals
@@ -25,7 +26,7 @@ from hub.wiring import Hub, build_hub
 from shared.errors import EXIT_CODES, SkerryError
 from shared.settings import load_settings
 
-__all__ = ["create_token", "init", "openapi", "serve"]
+__all__ = ["create_token", "init", "listener", "openapi", "serve"]
 
 ENV_PREFIX = "SKERRY_HUB_"
 
@@ -141,6 +142,25 @@ def create_token(data: Path, name: str, role: str, days: int | None, as_json: bo
             )
         values = {"token": made.secret, "token_id": made.token.token_id, "expires_s": made.token.expires_s}
         _print(as_json, values, made.secret)
+
+
+def listener(data: Path, name: str, out: Path, days: int, as_json: bool) -> None:
+    """Make a certificate for a program that reads alerts from the broker."""
+    with _reported(as_json):
+        settings = _settings(data)
+        with _hub(settings) as hub:
+            made = issue_listener(hub.pki.hub_ca, name, out, now_s=hub.clock.now(), lifetime_s=days * 86_400.0)
+            with hub.db.write() as connection:
+                hub.audit.append(connection, "hub", "listener.create", made.client_id, {"serial": made.serial})
+        files = {"certificate": made.files[0], "key": made.files[1], "ca": made.files[2]}
+        values = {
+            "client_id": made.client_id,
+            "broker": f"mqtts://{settings.broker_host}:{settings.mqtt_port}",
+            "topics": "alerts/#",
+            "not_after_s": made.not_after_s,
+            **{name: str(path.absolute()) for name, path in files.items()},
+        }
+        _print(as_json, values, "\n".join(f"{name:12} {value}" for name, value in values.items()))
 
 
 def openapi(data: Path) -> None:

@@ -79,6 +79,23 @@ def create_token(
 
 
 @app.command()
+def listener(
+    name: Annotated[str, typer.Argument(help="Who listens: lower-case letters, digits and dashes.")],
+    out: Annotated[Path, typer.Option(help="A new folder for certificate, key and the hub's CA.")],
+    data: Data = DEFAULT_DATA,
+    days: Annotated[int, typer.Option(min=1, max=397, help="Lifetime in days.")] = 90,
+    as_json: AsJson = False,
+) -> None:
+    """Make a certificate with which a program may read alerts (MQTT topics `alerts` and below) and nothing else.
+
+    Example: skerry-hub listener pager --out pager-certificate
+    """
+    from hub import console
+
+    console.listener(data, name, out, days, as_json)
+
+
+@app.command()
 def openapi(data: Data = DEFAULT_DATA) -> None:
     """Print the OpenAPI description of the hub's HTTP API as JSON.
 

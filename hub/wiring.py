@@ -168,7 +168,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     broker, measured = _broker(settings, pki), drift_sources(monitoring["references"], settings.monitoring.period_s)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, measured)
-    _listen(hooks, publications, assignments, messaging, deltas, delta_loop)
+    _listen(hooks, publications, assignments, messaging, deltas, delta_loop, monitoring["alerts"])
     return Hub(
         settings=settings,
         clock=clock,
@@ -257,8 +257,10 @@ def _listen(
     messaging: MessagingRuntime,
     deltas: DeltaService,
     delta_loop: DeltaLoop,
+    alerts: AlertService,
 ) -> None:
     """Who hears of what, in this order."""
+    alerts.publish_by(messaging.publish)
     hooks.on_enrolled(assignments.start_anew)
     hooks.on_enrolled(lambda _device_id: messaging.wake())
     hooks.on_cut_off(messaging.cut_off)

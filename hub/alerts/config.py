@@ -16,7 +16,7 @@ from hub.alerts.rules import Name, RuleSet, parse_rules, with_changes
 from shared import strict_yaml
 from shared.errors import InvalidInput
 
-__all__ = ["AlertConfig", "EmailRoute", "LogRoute", "Route", "WebhookRoute", "load_config"]
+__all__ = ["AlertConfig", "EmailRoute", "LogRoute", "MqttRoute", "Route", "WebhookRoute", "load_config"]
 
 _MAX_BYTES = 256 * 1024
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -44,11 +44,17 @@ class EmailRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     to: Annotated[list[Annotated[str, Meta(pattern=r"^[^\s@]+@[^\s@]+\Z")]], Meta(min_length=1, max_length=50)]
 
 
+class MqttRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mqtt", tag_field="kind"):
+    """A message on a topic of the hub's own broker: `alerts` or below. `skerry-hub listener` lets a program listen."""
+
+    topic: Annotated[str, Meta(max_length=256, pattern=r"^alerts(/[A-Za-z0-9_-]+)*\Z")] = "alerts"
+
+
 class LogRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="log", tag_field="kind"):
     """A line in the hub's log."""
 
 
-Route = WebhookRoute | EmailRoute | LogRoute
+Route = WebhookRoute | EmailRoute | MqttRoute | LogRoute
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

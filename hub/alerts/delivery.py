@@ -1,4 +1,4 @@
-"""Telling people: a signed webhook, mail, or a line in the log. Each way has a deadline, and fails with one error.
+"""Telling people: a signed webhook, mail, MQTT, or a line in the log. Each way has a deadline and fails with one error.
 
 A webhook carries `Skerry-Signature: t=<seconds since 1970>,v1=<hex>`, where the hex is HMAC-SHA256 with the route's
 secret over `<seconds>.<body>`: a receiver refuses what is old or does not match. Error `alerts.not_delivered`.
@@ -12,20 +12,23 @@ import json
 import logging
 import smtplib
 import ssl
+from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from hub.alerts.config import EmailRoute, Route, WebhookRoute
-from shared.errors import Unavailable
+from hub.alerts.config import EmailRoute, MqttRoute, Route, WebhookRoute
+from shared.errors import SkerryError, Unavailable
 
-__all__ = ["SIGNATURE_HEADER", "deliver", "signature"]
+__all__ = ["SIGNATURE_HEADER", "Publish", "deliver", "signature"]
 
 SIGNATURE_HEADER = "Skerry-Signature"
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
+Publish = Callable[[str, bytes], None]
+"""Hands a message to the hub's broker: topic and payload. Blocks until it is taken, or fails with one `SkerryError`."""
 
 
 def signature(secret: bytes, at_s: int, body: bytes) -> str:
@@ -34,16 +37,18 @@ def signature(secret: bytes, at_s: int, body: bytes) -> str:
     return f"t={at_s},v1={digest}"
 
 
-def deliver(route: Route, payload: str, now: float) -> None:
+def deliver(route: Route, payload: str, now: float, publish: Publish | None = None) -> None:
     """Hand the payload (JSON) to a route; `alerts.not_delivered` (retriable) if it is not taken."""
     try:
         if isinstance(route, WebhookRoute):
             _post(route, payload.encode(), int(now))
         elif isinstance(route, EmailRoute):
             _mail(route, json.loads(payload))
+        elif isinstance(route, MqttRoute):
+            _publish(route, payload.encode(), publish)
         else:
             _LOG.warning("alert %s", payload)
-    except (OSError, httpx.HTTPError, httpx.InvalidURL, smtplib.SMTPException) as error:
+    except (OSError, SkerryError, httpx.HTTPError, httpx.InvalidURL, smtplib.SMTPException) as error:
         raise Unavailable(
             "alerts.not_delivered", f"The route did not take it: {type(error).__name__}: {error}"[:300], retriable=True
         ) from error
@@ -58,6 +63,12 @@ def _post(route: WebhookRoute, body: bytes, at_s: int) -> None:
     answer.raise_for_status()
     if answer.is_redirect:
         raise OSError("the address leads elsewhere")
+
+
+def _publish(route: MqttRoute, body: bytes, publish: Publish | None) -> None:
+    if publish is None:
+        raise OSError("this hub has no broker")
+    publish(route.topic, body)
 
 
 def _mail(route: EmailRoute, payload: dict[str, Any]) -> None:

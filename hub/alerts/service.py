@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hub.alerts.config import AlertConfig
-from hub.alerts.delivery import deliver
+from hub.alerts.delivery import Publish, deliver
 from hub.alerts.lifecycle import LIVE, Alert, Step, step
 from hub.alerts.signals import Reading, readings
 from hub.audit.log import AuditLog
@@ -52,6 +52,11 @@ class AlertService:
         self.config = config
         self._hub_url = hub_url
         self._keep_s = keep_s
+        self._publish: Publish | None = None
+
+    def publish_by(self, publish: Publish) -> None:
+        """Who takes what goes over MQTT; until then, such routes fail and are tried again."""
+        self._publish = publish
 
     # --- from verdicts ----------------------------------------------------------------------------------------------
     def hear(self, connection: Connection, results: Sequence[ResultRow]) -> None:
@@ -126,7 +131,7 @@ class AlertService:
         try:
             if route is None:
                 raise InvalidInput("alerts.invalid", f"There is no route {row.route} any more.")
-            deliver(route, row.payload, self._clock.now())
+            deliver(route, row.payload, self._clock.now(), self._publish)
             changes["state"] = "sent"
         except SkerryError as error:
             _LOG.warning("an alert was not delivered by %s: %s", row.route, error)

@@ -2,8 +2,9 @@
 
 Rules:
 - Only MQTT with a certificate. The root of the *verified* chain says what its holder can be: under the device CA a
-  device, under the hub CA nothing but the hub's own publisher. So a device that enrolled under the publisher's name
+  device, under the hub CA the hub's own publisher or a listener. So a device that enrolled under the publisher's name
   would still be no more than a device, and a server certificate of the hub opens nothing.
+- Beside it, `hub:listener:<name>` (`skerry-hub listener`) may subscribe to `alerts` and below, and nothing else.
 - A device connects as itself only: certificate name = client id = the device that the hub has for this certificate.
 - It may publish below `fleet.<device>.up.` and subscribe to `fleet.<device>.down` and below.
 - The connection ends when its certificate does.
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from hub.messaging.tokens import CalloutQuestion, CalloutSigner, Permissions, parse_question
+from hub.pki.listeners import LISTENER_PREFIX
 from shared.errors import Forbidden, SkerryError, Unauthorised
 from shared.ids import parse_device_id
 
@@ -29,7 +31,8 @@ __all__ = ["Callout", "KnownDevice", "KnownDevices", "device_permissions"]
 
 _LOG = logging.getLogger(__name__)
 _DECIDE_S = 4.0  # within the server's own deadline (`config.render`)
-_PUBLISHER_PERMISSIONS = Permissions(publish=("fleet.*.down", "fleet.*.down.>"), subscribe=())
+_PUBLISHER_PERMISSIONS = Permissions(publish=("fleet.*.down", "fleet.*.down.>", "alerts", "alerts.>"), subscribe=())
+_LISTENER_PERMISSIONS = Permissions(publish=(), subscribe=("alerts", "alerts.>", "$MQTT.sub.>"))
 
 
 class KnownDevice(Protocol):
@@ -104,7 +107,7 @@ class Callout:
         root = _fingerprint(x509.load_pem_x509_certificate(question.chain[-1].encode()))
         expires_s = leaf.not_valid_after_utc.timestamp()
         if root == self._hub_ca:
-            return self._as_publisher(leaf, question.client_id), _PUBLISHER_PERMISSIONS, expires_s
+            return *self._of_the_hub(leaf, question.client_id), expires_s
         if root != self._device_ca:
             raise Unauthorised("callout.foreign_authority", "The certificate is of another authority.")
         device_id = parse_device_id(_common_name(leaf))
@@ -115,10 +118,15 @@ class Callout:
             raise Forbidden("callout.wrong_device", f"The certificate belongs to {known.device_id}.")
         return device_id, device_permissions(device_id), expires_s
 
-    def _as_publisher(self, leaf: x509.Certificate, client_id: str) -> str:
-        if _common_name(leaf) != self._publisher or not client_id.startswith(f"{self._publisher}:"):
-            raise Forbidden("callout.not_the_publisher", "Of the hub's certificates only the publisher's is served.")
-        return self._publisher
+    def _of_the_hub(self, leaf: x509.Certificate, client_id: str) -> tuple[str, Permissions]:
+        name = _common_name(leaf)
+        if name == self._publisher and client_id.startswith(f"{name}:"):
+            return name, _PUBLISHER_PERMISSIONS
+        if name.startswith(LISTENER_PREFIX) and (client_id == name or client_id.startswith(f"{name}:")):
+            return name, _LISTENER_PERMISSIONS
+        raise Forbidden(
+            "callout.not_the_publisher", "Of the hub's certificates only publisher and listeners are served."
+        )
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:

@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from shared.errors import Unavailable
 from shared.tls import client_context
 
-__all__ = ["MqttPublisher"]
+__all__ = ["MqttPublisher", "unreachable"]
 
 _LOG = logging.getLogger(__name__)
 _MIN_BACKOFF_S, _MAX_BACKOFF_S = 1, 30
@@ -67,7 +67,7 @@ class MqttPublisher:
         Errors: `broker.unreachable` (retriable) after `timeout_s`, or at once without a connection.
         """
         if not self.connected.is_set():
-            raise _unreachable()
+            raise unreachable()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         # The confirmation is handed to this loop by `call_soon_threadsafe`, so it cannot be handled before this line.
@@ -76,7 +76,7 @@ class MqttPublisher:
             async with asyncio.timeout(timeout_s):
                 await waiter
         except TimeoutError as error:
-            raise _unreachable() from error
+            raise unreachable() from error
         finally:
             self._waiting.pop(info.mid, None)
 
@@ -105,7 +105,7 @@ class MqttPublisher:
         self.connected.clear()
         for waiter in self._waiting.values():
             if not waiter.done():
-                waiter.set_exception(_unreachable())
+                waiter.set_exception(unreachable())
 
     def _confirmed(self, mid: int) -> None:
         waiter = self._waiting.get(mid)
@@ -113,7 +113,8 @@ class MqttPublisher:
             waiter.set_result(None)
 
 
-def _unreachable() -> Unavailable:
+def unreachable() -> Unavailable:
+    """The error of a message that the broker did not take."""
     return Unavailable(
         "broker.unreachable",
         "The message broker does not take the hub's messages.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hub.messaging.callout import Callout, KnownDevices
 from hub.messaging.config import HUB_USER, SYSTEM_USER, BrokerConfig
 from hub.messaging.ingest import IngestLoop, IngestLoopSettings, MessageCommit
 from hub.messaging.kick import ConnectionKicker, ConnectionRegister
-from hub.messaging.mqtt import MqttPublisher
+from hub.messaging.mqtt import MqttPublisher, unreachable
 from hub.messaging.nats import NatsLink
 from hub.messaging.publisher import DesiredStates, Publisher
 from hub.messaging.renewal import watch_file
@@ -33,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 _CALLOUT_SUBJECT = "$SYS.REQ.USER.AUTH"
 _CUT_OFF_TRIES = 3
 _FIRST_CONNECTION_S = 30.0
+_PUBLISH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class MessagingRuntime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cut_off: asyncio.Queue[str] = asyncio.Queue()
         self._publisher: Publisher | None = None
+        self._client: MqttPublisher | None = None
         self.broker: Broker | None = None
         self.ready = asyncio.Event()
 
@@ -91,6 +94,21 @@ class MessagingRuntime:
         """End a device's live connections, within 5 s. Any thread."""
         self._call(lambda: self._cut_off.put_nowait(device_id))
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish a message that is not kept; returns when the broker has taken it. Any thread but the loop's own.
+
+        Error `broker.unreachable` (retriable).
+        """
+        loop, client = self._loop, self._client
+        if loop is None or client is None:
+            raise unreachable()
+        sending = client.publish(topic, payload, retain=False, timeout_s=_PUBLISH_S)
+        try:
+            asyncio.run_coroutine_threadsafe(sending, loop).result(_PUBLISH_S + 5.0)
+        except (RuntimeError, TimeoutError, CancelledError) as error:  # the loop has ended, or ends now
+            sending.close()
+            raise unreachable() from error
+
     async def run(self) -> None:
         """Serve until cancelled; errors of the first start: `broker.missing|start|unreachable|stream|mqtt|secrets`."""
         self._loop = asyncio.get_running_loop()
@@ -106,7 +124,7 @@ class MessagingRuntime:
             raise _first(errors) from errors
         finally:
             self.ready.clear()
-            self._loop = None
+            self._loop = self._client = None
 
     @property
     def broker_url(self) -> str:
@@ -129,7 +147,7 @@ class MessagingRuntime:
         await hub.serve(_CALLOUT_SUBJECT, self._callout(secrets).answer, patience_s=4.0)
         ingest = IngestLoop(hub, self._commit, self._settings.ingest)
         await ingest.prepare()
-        mqtt = self._mqtt()
+        mqtt = self._client = self._mqtt()
         interrupted = self.broker.interrupted if self.broker else asyncio.Event()
         publisher = self._publisher = Publisher(mqtt, self._states, interrupted)
         kicker = ConnectionKicker(system, self._register)
