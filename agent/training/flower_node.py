@@ -18,7 +18,6 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["FLWR_LOG_LEVEL"] = "WARNING"
 
-import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
@@ -31,29 +30,15 @@ from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_f
 from flwr.supernode.fleet_http_connection import http_request_response
 from numpy.typing import NDArray
 
+from agent.training.orders import Answer, Order
+from shared.errors import SkerryError
+
 __all__ = ["Answer", "Node", "Order", "join"]
 
 Vector = NDArray[np.float32]
 _LOG = logging.getLogger(__name__)
 _ERROR_CODE = 0
 _MAX_REASON_CHARS = 300
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hub asks: train on (or evaluate) `weights` by `config`. Good until `expires_s` (seconds since 1970)."""
-
-    kind: str
-    weights: Vector
-    config: dict[str, int | float | str]
-    expires_s: float
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the device answers: an encoded update (empty for an evaluation), how many examples it stands for."""
-
-    update: bytes
-    examples: int
-    metrics: dict[str, float] = {}
 
 
 class Node:
@@ -95,8 +80,9 @@ class Node:
         try:
             return _reply(message, work(_order(message)))
         except Exception as error:  # noqa: BLE001 - whatever it was, the hub hears of it and the node goes on
-            _LOG.exception("a training task failed")
-            reason = f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
+            _LOG.warning("a training task failed: %r", error, exc_info=not isinstance(error, SkerryError))
+            name = error.code if isinstance(error, SkerryError) else type(error).__name__
+            reason = f"{name}: {error}"[:_MAX_REASON_CHARS]
             return Message(Error(code=_ERROR_CODE, reason=reason), reply_to=message)
 
 

@@ -1,8 +1,9 @@
 """The adapter around the TFLite interpreter; the only importer of the runtime.
 
 `Graph` is one loaded `.tflite`; `Call` is one of its signatures with one input and one output, for rows of a fixed
-shape. A signature in the primary subgraph is run by tensor index, which costs about 2 microseconds less than the
-signature runner; others go through the runner. Neither class is thread-safe: one caller at a time.
+shape; `Bound` is one with any inputs and outputs, for training. A signature in the primary subgraph is run by tensor
+index, which costs about 2 microseconds less than the signature runner; others go through the runner. No class here is
+thread-safe: one caller at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ except ImportError:  # armv7l has no such wheel
 
 RUNTIME_VERSION: str = str(_package.__version__)
 
-__all__ = ["RUNTIME_NAME", "RUNTIME_VERSION", "Call", "Graph", "Interpreter", "schema"]
+__all__ = ["RUNTIME_NAME", "RUNTIME_VERSION", "Bound", "Call", "Graph", "Interpreter", "schema"]
 
 _RUNTIME_ERRORS = (ValueError, RuntimeError, TypeError, UnicodeDecodeError, MemoryError, KeyError, IndexError, OSError)
 
@@ -91,6 +92,12 @@ class Graph:
         """A signature with one input and one output as a `Call`."""
         return Call(self._interpreter, self._runner(signature, {input}, {output}), self.name, input, output)
 
+    def bind(self, signature: str, inputs: set[str] | None = None, outputs: set[str] | None = None) -> Bound:
+        """A signature that is called many times, with its inputs (None: whatever it has). Keep no `Call` beside it."""
+        known = self.signatures.get(signature, {"inputs": []})["inputs"]
+        runner = self._runner(signature, set(known) if inputs is None else inputs, outputs or set())
+        return Bound(runner, f"{self.name}: {signature}")
+
     def run(self, signature: str, values: Mapping[str, Array], outputs: set[str] | None = None) -> dict[str, Array]:
         """Run any signature once through the runner; for weights and for training. Error also `model.run_failed`."""
         runner = self._runner(signature, set(values), outputs or set())
@@ -120,6 +127,27 @@ class Graph:
     def close(self) -> None:
         """Free the interpreter's memory; nothing of this graph may be used afterwards."""
         self._interpreter = None
+
+
+class Bound:
+    """One signature with any inputs and outputs, called by name. shapes: of the inputs, with their types."""
+
+    def __init__(self, runner: Any, name: str) -> None:
+        details = _details(runner.get_input_details, name)
+        self.shapes = {key: (tuple(int(n) for n in d["shape"]), np.dtype(d["dtype"])) for key, d in details.items()}
+        self.outputs = set(_details(runner.get_output_details, name))
+        self._runner, self._name = runner, name
+
+    def __call__(self, **values: Array) -> dict[str, Array]:
+        """The outputs by name. Errors `model.input_mismatch`, `model.run_failed`."""
+        for key, (shape, dtype) in self.shapes.items():  # the runtime would resize the graph
+            if key not in values or values[key].shape != shape or values[key].dtype != dtype:
+                raise InvalidInput("model.input_mismatch", f"{self._name}: {key} must be {dtype} {list(shape)}.")
+        try:
+            result: dict[str, Array] = self._runner(**values)
+        except _RUNTIME_ERRORS as error:
+            raise InternalError("model.run_failed", f"{self._name} failed: {error}"[:300]) from error
+        return result
 
 
 class Call:
