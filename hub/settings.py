@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,6 +18,7 @@ __all__ = [
     "CertificateSettings",
     "DeltaSettings",
     "EnrolmentSettings",
+    "FederatedSettings",
     "GateSettings",
     "HubSettings",
     "MonitoringSettings",
@@ -93,6 +94,19 @@ class DeltaSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     user: Annotated[str, Meta(max_length=32)] = "nobody"
 
 
+class FederatedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Federated training. Runs that go on at once have a port each: `port` and those that follow it.
+
+    host: how devices reach these ports (default: the host of `public_url`); the hub listens on its own `host`.
+    engine: `stock` also lets stock Flower SuperNodes join, with their own program.
+    """
+
+    port: Annotated[int, Meta(ge=1, le=65_000)] = 8450
+    at_once: Annotated[int, Meta(ge=1, le=64)] = 1
+    host: Host = ""
+    engine: Literal["embedded", "stock"] = "embedded"
+
+
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What garbage collection keeps although nothing points to it; `every_s`: how often it runs by itself.
 
@@ -133,6 +147,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     trust: TrustSettings = TrustSettings()
     gates: GateSettings = GateSettings()
     deltas: DeltaSettings = DeltaSettings()
+    federated: FederatedSettings = FederatedSettings()
     retention: RetentionSettings = RetentionSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     assignment_lifetime_s: Seconds = 7 * DAY_S
@@ -176,6 +191,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.data_path / "scratch"
 
     @property
+    def federated_path(self) -> Path:
+        """Working folders of the processes that do federated runs."""
+        return self.data_path / "federated"
+
+    @property
     def nats_path(self) -> Path:
         """Configuration and streams of the child nats-server."""
         return self.data_path / "nats"
@@ -196,6 +216,11 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.public_url:
             return self.public_url
         return f"https://{_bracketed(self.host if self.host in _LOOPBACK else socket.gethostname())}:{self.port}"
+
+    @property
+    def federated_host(self) -> str:
+        """The host of federated training's ports as devices use it."""
+        return self.federated.host or urlsplit(self.url).hostname or "127.0.0.1"
 
     @property
     def broker_host(self) -> str:

@@ -31,6 +31,8 @@ from hub.devices.enrolment import Enrolment
 from hub.devices.fleet import Fleet
 from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
+from hub.federated.membership import RunMembers
+from hub.federated.runs import RunService
 from hub.filters.service import DeviceFilters
 from hub.gates.datasets import DatasetService
 from hub.gates.protocol import Limits
@@ -114,6 +116,8 @@ class Hub:
     desired: DesiredStates
     publications: Publications
     status: FleetStatus
+    # training on devices
+    federated: RunService
     # messages
     ingest: IngestService
     health_retention: HealthRetention
@@ -154,8 +158,7 @@ class _Rollouts(TypedDict):
 
 def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     """The hub of a data folder that `hub.provision.provision` has prepared; `storage.missing` if it has not."""
-    clock = clock or SystemClock()
-    pki, db = Pki.load(settings), Database(settings.database)
+    clock, pki, db = clock or SystemClock(), Pki.load(settings), Database(settings.database)
     audit, hooks, blobs = AuditLog(db, clock), DeviceHooks(), FileBlobs(settings.blobs_path)
     certificates, keys = DeviceCertificates(db, clock, audit, settings, pki), OnlineKeys(settings.keys_path)
     delta_loop = DeltaLoop(deltas := DeltaService(db, clock, blobs, _delta_maker(settings)))
@@ -195,6 +198,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         **rollouts,
         desired=desired,
         publications=publications,
+        federated=RunService(db, clock, audit, blobs, RunMembers(clock, filters, profiles, settings.offline_after_s)),
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),

@@ -33,8 +33,9 @@ from hub.store import registry, schema
 from hub.store.database import Database
 from hub.store.registry import Status
 from shared.bundle.archive import write_bundle
-from shared.bundle.manifest import FileEntry, Golden, Lineage, Manifest, ModelFile, Requirements, TensorSpec
+from shared.bundle.manifest import FileEntry, Golden, Head, Lineage, Manifest, ModelFile, Requirements, TensorSpec
 from shared.errors import Conflict
+from shared.runtime.arrays import array_bytes
 from shared.wire.down import Assignment
 
 __all__ = ["Approvals", "FleetKit", "ManualClock", "Signatures", "tiny_bundle"]
@@ -91,14 +92,20 @@ def tiny_bundle(
     card: bytes | None = None,
     requirements: Requirements | None = None,
     lineage: Lineage | None = None,
+    weights: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> tuple[str, int]:
-    """A bundle that is right in form; its digest and bytes."""
+    """A bundle that is right in form; its digest and bytes. weights: arrays of a head that can be trained, by name."""
     files = {"model.tflite": extractor, "golden/inputs.npy": b"in", "golden/outputs.npy": b"out"}
     roles: dict[str, Any] = {"model.tflite": "model"}
     if card is not None:
         files["card.md"] = card
         roles["card.md"] = "card"
+    if weights is not None:
+        paths = {name: f"weights/{number}.npy" for number, name in enumerate(sorted(weights))}
+        files |= {"head.tflite": b"no head", **{paths[name]: array_bytes(array) for name, array in weights.items()}}
+        roles |= {"head.tflite": "head", **dict.fromkeys(paths.values(), "weights")}
+        more["head"] = Head(path="head.tflite", weights=paths)
     entries = [
         FileEntry(path=p, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), role=roles.get(p, "golden"))
         for p, data in files.items()

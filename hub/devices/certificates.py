@@ -7,6 +7,7 @@ device whose power fails between answer and disk is never locked out. Few unused
 from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hub.access.principal import DevicePrincipal
 from hub.audit.log import AuditLog
@@ -55,6 +56,7 @@ class DeviceCertificates:
             issued_s=max(now, newest + _STEP_S),  # their order must hold even when the clock is set back
             not_after_s=issued.not_after_s,
             superseded_s=None,
+            public_key=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         )
         devices.insert_certificate(connection, row)
         return issued

@@ -17,7 +17,8 @@ from shared.errors import InvalidInput
 from shared.federated.codec import Scheme
 from shared.wire.types import ModelName, Version
 
-__all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "parse_run"]
+__all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "check_run"]
+__all__ += ["parse_run"]
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
@@ -135,10 +136,15 @@ def parse_run(data: bytes, what: str = "the run") -> RunDefinition:
         run = msgspec.convert(strict_yaml.load(data, what=what), RunDefinition)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
+    check_run(run)
+    return run
+
+
+def check_run(run: RunDefinition) -> None:
+    """Return if the run can keep its own promises; error `federated.invalid`."""
     problem = _contradiction(run)
     if problem:
         raise _invalid(problem)
-    return run
 
 
 def _contradiction(run: RunDefinition) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
-from hub.ingest.rows import EventRow, ModelRow, ReportRow
+from hub.ingest.rows import EventRow, ModelRow, ReportRow, TrainingRow
 from hub.ingest.sequence import Accepted
 from shared.errors import InvalidInput
 from shared.limits import MAX_REASON_CHARS, MAX_SEQ
 from shared.wire.health import Health, VersionHealth
+from shared.wire.training import SampleCount, TrainingReport
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, decode_body
 from shared.wire.window import Metric, Metrics, Window
 
@@ -45,6 +46,8 @@ class Fold:
         self.health: list[VersionHealth] = []
         self.windows: list[tuple[Envelope, Window]] = []
         self.metrics: list[tuple[Envelope, Metric]] = []
+        self.training: list[TrainingRow] = []
+        self.samples: tuple[SampleCount, ...] | None = None
         self.heartbeat: dict[str, Any] | None = None
         self.inventory: dict[str, Any] | None = None
         self.dropped = 0
@@ -83,6 +86,8 @@ class Fold:
     def _body(self, envelope: Envelope, body: msgspec.Struct, new_count: int) -> None:
         if isinstance(body, Heartbeat):
             self.heartbeat = _plain(body)
+            if body.samples is not msgspec.UNSET:
+                self.samples = tuple(body.samples)
             for status in body.models:
                 self._put(_with_status(self._model(status.model), status, self._now))
         elif isinstance(body, Inventory):
@@ -94,6 +99,8 @@ class Fold:
             self._event(envelope, body.code, body.severity, body.message, body.model, body.count)
         elif isinstance(body, Health):
             self.health.extend(body.versions)
+        elif isinstance(body, TrainingReport):
+            self.training.append(_training_row(envelope, body, self._now))
         elif isinstance(body, Window):
             self.windows.append((envelope, body))
         elif isinstance(body, Metrics):
@@ -212,5 +219,20 @@ def _report_row(envelope: Envelope, report: InstallReport, now: float) -> Report
         reason_code=_text(report.reason_code, _CODE_CHARS),
         reason=_text(report.reason, MAX_REASON_CHARS),
         device_s=envelope.created_s,
+        received_s=now,
+    )
+
+
+def _training_row(envelope: Envelope, report: TrainingReport, now: float) -> TrainingRow:
+    return TrainingRow(
+        epoch=envelope.epoch,
+        seq=envelope.seq,
+        run_id=report.run,
+        round_no=report.round_no,
+        state=report.state,
+        code=_text(report.code, _CODE_CHARS),
+        reason=_text(report.reason, MAX_REASON_CHARS),
+        seconds=report.seconds,
+        retry_s=report.retry_s,
         received_s=now,
     )

@@ -9,8 +9,9 @@ import msgspec
 
 from hub.ingest.sequence import Position
 from shared.wire.health import VersionHealth
+from shared.wire.training import SampleCount
 
-__all__ = ["DeviceChange", "DeviceRow", "EventRow", "ModelRow", "ReportRow"]
+__all__ = ["DeviceChange", "DeviceRow", "EventRow", "ModelRow", "ReportRow", "TrainingRow"]
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +81,26 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     received_s: float
 
 
+class TrainingRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one offer to train."""
+
+    epoch: str
+    seq: int
+    run_id: str
+    round_no: int
+    state: str
+    code: str
+    reason: str
+    seconds: float
+    retry_s: float
+    received_s: float
+
+
 class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     """All that one batch changes about one device; `models` holds only the rows that changed.
 
-    moved: the models of which not only counts changed, but what serves or how far an install is.
+    moved: the models of which not only counts changed, but what serves or how far an install is. samples: None: it did
+    not say.
     """
 
     row: DeviceRow
@@ -92,6 +109,8 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     reports: tuple[ReportRow, ...] = ()
     events: tuple[EventRow, ...] = ()
     health: tuple[VersionHealth, ...] = ()
+    training: tuple[TrainingRow, ...] = ()
+    samples: tuple[SampleCount, ...] | None = None
     moved: tuple[str, ...] = ()
     heartbeat: Mapping[str, Any] | None = None
     inventory: Mapping[str, Any] | None = None

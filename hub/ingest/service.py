@@ -187,6 +187,8 @@ def _change(row: DeviceRow, result: Sequenced[Envelope], malformed: int, fold: F
         reports=tuple(fold.reports),
         events=tuple(fold.events),
         health=tuple(fold.health),
+        training=tuple(fold.training),
+        samples=fold.samples,
         moved=fold.moved,
         heartbeat=fold.heartbeat,
         inventory=fold.inventory,

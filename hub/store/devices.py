@@ -48,7 +48,10 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRow:
-    """One certificate that was issued to a device. `fingerprint`: SHA-256 of the DER, in hex."""
+    """One certificate that was issued to a device. `fingerprint`: SHA-256 of the DER, in hex.
+
+    public_key: SubjectPublicKeyInfo (DER); None: issued by a hub that did not keep it.
+    """
 
     fingerprint: str
     device_id: str
@@ -56,6 +59,7 @@ class CertificateRow:
     issued_s: float
     not_after_s: float
     superseded_s: float | None
+    public_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,7 @@ def insert_certificate(connection: Connection, certificate: CertificateRow) -> N
             serial=certificate.serial,
             issued_s=certificate.issued_s,
             not_after_s=certificate.not_after_s,
+            public_key=certificate.public_key,
         )
     )
 

@@ -1,9 +1,9 @@
 """What garbage collection may take, as one query each for bundles and data sets.
 
 A bundle stays while anything can still need it: a device that serves it, could roll back to it or last spoke of it; an
-assignment; where an alias points and where it pointed before; a release that still collects signatures; the newest
-approved versions of its model; and whatever was registered a short while ago. A new kind of need is one more line in
-`_needed`.
+assignment; a federated run that goes on; where an alias points and where it pointed before; a release that still
+collects signatures; the newest approved versions of its model; and whatever was registered a short while ago. A new
+kind of need is one more line in `_needed`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, exists, func, select, tuple_
 
+from hub.store.federated import OPEN
 from hub.store.registry import Status
 from hub.store.schema import (
     alias_history,
@@ -20,6 +21,7 @@ from hub.store.schema import (
     blobs,
     datasets,
     device_models,
+    federated_runs,
     gate_results,
     tuf_staged,
     versions,
@@ -70,6 +72,12 @@ def _newest_approved(count: int) -> Select[str, int]:
     return select(ranked.c.model, ranked.c.version).where(ranked.c["rank"] <= count)
 
 
+def _trained() -> Select[str, int]:
+    """What federated runs begin from that have not ended."""
+    runs = federated_runs.c
+    return select(runs.model, runs.version).where(runs.state.in_([state.value for state in OPEN]))
+
+
 def _pairs(table: FromClause, *names: str) -> list[Select[str, int]]:
     return [select(table.c.model, table.c[name]).where(table.c[name].is_not(None)) for name in names]
 
@@ -87,6 +95,7 @@ def _needed(retention: Retention) -> list[ColumnElement[bool]]:
     needs = [
         *_pairs(device_models, "version", "previous_version", "target_version"),
         *_pairs(assignments, "version"),
+        *_pairs(_trained().subquery(), "version"),
         *_pairs(_places().subquery(), "version"),
         *_pairs(_newest_approved(retention.approved_count).subquery(), "version"),
         *(query.where(staged.c.model.is_not(None)) for query in _pairs(staged, "version")),

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from hub.ingest.rows import DeviceChange, DeviceRow, ModelRow
 from hub.ingest.sequence import Position
 from hub.store.documents import heartbeat_columns, inventory_columns
+from hub.store.federated_devices import set_samples
 from hub.store.rollout_marks import add_arrivals, mark_moved
 from hub.store.schema import (
     device_epochs,
@@ -23,6 +24,7 @@ from hub.store.schema import (
     device_models,
     device_status,
     devices,
+    federated_answers,
     install_reports,
 )
 
@@ -120,6 +122,8 @@ def apply_changes(connection: Connection, changes: Sequence[DeviceChange], now: 
     _upsert_models(connection, [_of(c, model) for c in changes for model in c.models])
     _insert_new(connection, install_reports, [_of(c, report) for c in changes for report in c.reports])
     _insert_new(connection, device_events, [_of(c, event) for c in changes for event in c.events])
+    _insert_new(connection, federated_answers, [_of(c, answer) for c in changes for answer in c.training])
+    set_samples(connection, {c.row.device_id: c.samples for c in changes if c.samples is not None}, now)
     mark_moved(connection, [(c.row.device_id, model) for c in changes for model in c.moved])
     add_arrivals(connection, [c.row.device_id for c in changes if c.inventory is not None])
 

@@ -13,11 +13,13 @@ from sqlalchemy import insert, select, update
 
 from hub.ingest.service import IngestService, Received, Totals
 from hub.store.database import Database
+from hub.store.federated_devices import answers_since, samples_of
 from hub.store.schema import device_events, device_models, device_status, devices, install_reports
 from shared.errors import Unavailable
 from shared.limits import MAX_MQTT_MESSAGE_BYTES, MAX_SEQ
 from shared.wire.down import Watermark
 from shared.wire.health import Health
+from shared.wire.training import SampleCount, TrainingReport
 from shared.wire.up import Dropped, Envelope, Event, Heartbeat, InstallReport, Inventory, ModelStatus, encode_body
 
 EPOCH, LATER = "a" * 16, "b" * 16
@@ -33,6 +35,7 @@ KINDS: dict[type, Any] = {
     Event: "event",
     Dropped: "dropped",
     Health: "health",
+    TrainingReport: "training",
 }
 
 
@@ -278,3 +281,36 @@ def test_two_hubs_on_one_database_apply_each_message_once(database: Database) ->
     for device in ("dev1", "dev2"):
         assert rows(database, device_models, device)[0]["requests"] == 40
         assert rows(database, device_status, device)[0]["messages"] == 40
+
+
+def test_answers_to_offers_are_kept_once_however_often_they_come(database: Database, service: IngestService) -> None:
+    said = TrainingReport(
+        run="f-0123456789ab", round_no=3, model="digits", state="declined", code="training.not_idle",
+        reason="Busy\x00.", retry_s=600.0,
+    )  # fmt: skip
+    for _ in range(2):
+        service.commit([message(said, 1), message(said, 1)])
+    service.commit([message(said, 1, device="gone")])
+    with database.read() as connection:
+        (kept,) = answers_since(connection, "f-0123456789ab", 0.0)
+        assert answers_since(connection, "f-0123456789ab", 2e9) == []
+    assert (kept.device_id, kept.seq, kept.state, kept.code) == ("dev1", 1, "declined", "training.not_idle")
+    assert (kept.reason, kept.retry_s) == ("Busy\ufffd.", 600.0)
+
+
+def test_what_a_device_has_to_train_on_is_what_its_last_heartbeat_said(
+    database: Database, service: IngestService
+) -> None:
+    def with_samples(*counts: SampleCount) -> Heartbeat:
+        return msgspec.structs.replace(heartbeat(), samples=list(counts))
+
+    many = SampleCount(model="digits", kept=40, seen=90, classes=3, personal=True)
+    service.commit([message(with_samples(many, SampleCount(model="faces", kept=1)), 1), message(heartbeat(), 2)])
+    with database.read() as connection:
+        (row,) = samples_of(connection, "digits")
+        assert len(samples_of(connection, "faces")) == 1
+    assert (row.device_id, row.kept, row.seen, row.classes, row.personal) == ("dev1", 40, 90, 3, True)
+    service.commit([message(with_samples(SampleCount(model="faces", kept=2)), 3)])
+    with database.read() as connection:
+        assert samples_of(connection, "digits") == []
+        assert [row.kept for row in samples_of(connection, "faces")] == [2]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hub.federated.admission import Admitted
 from hub.federated.flower.quiet import silence
+from hub.federated.strategy_names import check_strategy
 
 silence()
 
@@ -75,19 +76,9 @@ class Aggregator:
     def __init__(
         self, name: str, parameters: Mapping[str, float | int] | None = None, preselect: Preselection | None = None
     ) -> None:
-        if name not in STRATEGIES:
-            raise InvalidInput(
-                "federated.strategy", f"There is no strategy {name!r:.40}.", hint=f"Known: {', '.join(STRATEGIES)}."
-            )
-        made, names = STRATEGIES[name]
         given = dict(parameters or {})
-        strange = sorted(set(given) - set(names))
-        if strange:
-            raise InvalidInput(
-                "federated.strategy",
-                f"The strategy {name} has no parameter {', '.join(strange)}.",
-                hint=f"It has: {', '.join(names) or 'none'}.",
-            )
+        check_strategy(name, given)
+        made, names = STRATEGIES[name]
         arguments: dict[str, Any] = {names[key]: value for key, value in given.items()}
         if made is flower.FedProx:
             arguments.setdefault("proximal_mu", 0.1)

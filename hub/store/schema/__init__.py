@@ -20,6 +20,13 @@ from hub.store.schema.devices import (
     enrolment_tokens,
     install_reports,
 )
+from hub.store.schema.federated import (
+    device_samples,
+    federated_answers,
+    federated_checkpoints,
+    federated_rounds,
+    federated_runs,
+)
 from hub.store.schema.groups import device_group_members, device_group_references, device_groups
 from hub.store.schema.health import health_latency, health_windows, shadow_windows
 from hub.store.schema.monitoring import (
@@ -58,12 +65,17 @@ __all__ = [
     "device_group_references",
     "device_groups",
     "device_models",
+    "device_samples",
     "device_status",
     "device_tags",
     "devices",
     "drift_results",
     "drift_sums",
     "enrolment_tokens",
+    "federated_answers",
+    "federated_checkpoints",
+    "federated_rounds",
+    "federated_runs",
     "gate_results",
     "health_latency",
     "health_windows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table
 
 from hub.store.hashing import hash31
 from hub.store.schema.base import DIGEST, ID, metadata
@@ -90,6 +90,7 @@ device_certificates = Table(
     Column("issued_s", Float, nullable=False),
     Column("not_after_s", Float, nullable=False),
     Column("superseded_s", Float),
+    Column("public_key", LargeBinary),  # SubjectPublicKeyInfo (DER); NULL: issued by a hub that did not keep it
 )
 
 device_tags = Table(
