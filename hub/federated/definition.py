@@ -119,8 +119,8 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def evaluates(self) -> bool:
-        """Whether devices are asked to evaluate: it is wanted, and there is a share to do it on."""
-        return self.evaluation.on_devices and self.training.held_out > 0
+        """Whether devices are asked to evaluate: it is wanted, they hold samples back, and may say how they do."""
+        return self.evaluation.on_devices and self.training.held_out > 0 and not self.privacy.secure_aggregation
 
     @property
     def quorum(self) -> int:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
-from hub.store.schema import blobs, datasets
+from hub.store.schema import blobs, datasets, gate_results
 from shared.errors import Conflict, NotFound
 
 __all__ = [
     "DatasetRow",
     "collected_digests",
+    "dataset_of_gates",
     "get_dataset",
     "list_datasets",
     "live_digests",
@@ -115,6 +116,23 @@ def get_dataset(connection: Connection, sha256: str) -> DatasetRow:
             hint="Upload the held-out .npz file first; the answer names its digest.",
         )
     return DatasetRow(**row._mapping)
+
+
+def dataset_of_gates(connection: Connection, model: str, version: int) -> DatasetRow | None:
+    """The data set that gates of a model use: of the newest gate run of `version`, else of any version of the model.
+
+    Only what is still stored counts.
+    """
+    query = (
+        select(*_DATASET)
+        .join(blobs, blobs.c.sha256 == datasets.c.sha256)
+        .join(gate_results, gate_results.c.dataset_sha256 == datasets.c.sha256)
+        .where(gate_results.c.model == model, blobs.c.collected_s.is_(None))
+        .order_by((gate_results.c.version == version).desc(), gate_results.c.gate_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else DatasetRow(**row._mapping)
 
 
 def list_datasets(connection: Connection, limit: int = 500) -> list[DatasetRow]:

@@ -18,6 +18,7 @@ __all__ = [
     "Status",
     "TRANSITIONS",
     "VersionRow",
+    "children",
     "find_version",
     "get_version",
     "insert_gate_result",
@@ -158,6 +159,14 @@ def parents(connection: Connection, model: str) -> dict[int, int | None]:
     """Version to parent version for a whole model."""
     query = select(versions.c.version, versions.c.parent_version).where(versions.c.model == model)
     return {row.version: row.parent_version for row in connection.execute(query)}
+
+
+def children(connection: Connection, model: str, parent: int, by: str) -> list[int]:
+    """The versions of a parent that `by` registered, oldest first."""
+    query = select(versions.c.version).where(
+        versions.c.model == model, versions.c.parent_version == parent, versions.c.created_by == by
+    )
+    return list(connection.execute(query.order_by(versions.c.version)).scalars())
 
 
 def set_status(connection: Connection, row: VersionRow, to: Status, now_s: float) -> None:

@@ -48,6 +48,10 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class _Writable(Protocol):
+    def write(self, chunk: bytes, /) -> object: ...
+
+
 def check_manifest(manifest: Manifest) -> None:
     """What types cannot say: unique paths, no file that is also a folder, and every file named is listed."""
     paths = [entry.path for entry in manifest.files]
@@ -84,7 +88,7 @@ def parse_manifest(data: bytes) -> Manifest:
     return manifest
 
 
-def write_bundle(out: BinaryIO, manifest: Manifest, files: Mapping[str, bytes | Path]) -> tuple[str, int]:
+def write_bundle(out: _Writable, manifest: Manifest, files: Mapping[str, bytes | Path]) -> tuple[str, int]:
     """Write a bundle; returns (SHA-256, bytes). `files` maps the manifest's paths to content, which must match it."""
     check_manifest(manifest)
     data = canonical.dumps(manifest)

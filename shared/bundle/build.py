@@ -36,7 +36,7 @@ from shared.runtime.arrays import array_bytes
 from shared.runtime.model import LoadedModel
 from shared.runtime.operators import list_operators, merge_operators
 
-__all__ = ["BuiltBundle", "build_bundle"]
+__all__ = ["BuiltBundle", "build_bundle", "golden_outputs"]
 
 
 class BuiltBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,9 +190,14 @@ def _try(
             model.close()
 
 
+def golden_outputs(model: LoadedModel, inputs: Array) -> Array:
+    """What the runtime makes of the golden inputs, one by one as devices do; it also proves that the parts fit."""
+    return np.concatenate([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
+
+
 def _golden_outputs(model: LoadedModel, inputs: Array, given: Array | None) -> Array:
-    """What the runtime makes of the golden inputs, which also proves that the parts fit; or `given`, if it could be."""
-    outputs = np.concatenate([model.predict(inputs[i : i + 1]) for i in range(len(inputs))])
+    """What the runtime makes of the golden inputs; or `given`, if it could be that."""
+    outputs = golden_outputs(model, inputs)
     if given is None:
         return outputs
     if given.shape != outputs.shape:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from shared import canonical, limits
@@ -30,7 +31,7 @@ from shared.errors import InvalidInput
 from shared.preprocess.kernels import Array
 from shared.runtime.model import LoadedModel
 
-__all__ = ["MIN_ROWS", "ReferenceData", "build_reference"]
+__all__ = ["MIN_ROWS", "ReferenceData", "build_reference", "renew_predictions"]
 
 MIN_ROWS = 40
 _CHUNK = 128
@@ -81,7 +82,8 @@ def build_reference(
     inputs = _inputs(model, extraction, data.x)
     outputs, embeddings = _answers(model, data.x[good])
     projection = _projection(model, embeddings, seed)
-    columns = _feature_columns(model, contracts, inputs, outputs, projection, embeddings)
+    columns: list[_Column] = [("input", part, inputs[:, i]) for i, part in enumerate(contracts)]
+    columns += _prediction_columns(outputs, projection, embeddings)
     features = [_feature(source, part, values) for source, part, values in columns]
     classes = _classes(outputs) if manifest.task == "classification" else None
     reference = Reference(
@@ -95,6 +97,33 @@ def build_reference(
         projection=projection,
         rate=contract.rate,
         seasons=_seasons(data.times_s, good, features, columns),
+    )
+    written = canonical.dumps(reference)
+    check_fits(parse_reference(written), manifest, model.pipeline.digest)
+    if classes is None or data.y is None:
+        return written, None
+    return written, _calibration(classes, outputs, data.y[good])
+
+
+def renew_predictions(model: LoadedModel, base: Reference, data: ReferenceData) -> tuple[bytes, bytes | None]:
+    """`base` for a model that has the same input and extractor and another head: what `build_reference` gives.
+
+    What the input should be stays as it is; outputs, embedding and classes are counted anew on `data`. Counts by hour
+    and weekday are left out, because they are of other rows. Errors as `build_reference`.
+    """
+    manifest = model.manifest
+    good: Array = np.asarray(np.isfinite(data.x.reshape(len(data.x), -1)).all(axis=1))
+    if int(good.sum()) < MIN_ROWS:
+        raise _refusal("too many rows hold NaN or infinity")
+    outputs, embeddings = _answers(model, data.x[good])
+    columns = _prediction_columns(outputs, base.projection, embeddings)
+    classes = _classes(outputs) if manifest.task == "classification" else None
+    reference = msgspec.structs.replace(
+        base,
+        predicted=len(outputs),
+        features=[*base.of("input"), *(_feature(source, part, values) for source, part, values in columns)],
+        classes=classes,
+        seasons=[],
     )
     written = canonical.dumps(reference)
     check_fits(parse_reference(written), manifest, model.pipeline.digest)
@@ -126,19 +155,12 @@ def _projection(model: LoadedModel, embeddings: Array, seed: int) -> Projection 
 
 
 _Source = Literal["input", "output", "embedding"]
+_Column = tuple[_Source, FeatureContract, Array]
 
 
-def _feature_columns(
-    model: LoadedModel,
-    contracts: Sequence[FeatureContract],
-    inputs: Array,
-    outputs: Array,
-    projection: Projection | None,
-    embeddings: Array,
-) -> list[tuple[_Source, FeatureContract, Array]]:
-    """Every feature: where it is from, its contract, its values."""
-    found: list[tuple[_Source, FeatureContract, Array]] = []
-    found += [("input", part, inputs[:, i]) for i, part in enumerate(contracts)]
+def _prediction_columns(outputs: Array, projection: Projection | None, embeddings: Array) -> list[_Column]:
+    """The features behind those of the input: where each is from, its contract, its values."""
+    found: list[_Column] = []
     count = outputs.shape[1]
     if count <= limits.MAX_DRIFT_OUTPUTS_COUNT:
         found += [("output", FeatureContract(name=f"y{i}"), outputs[:, i]) for i in range(count)]
@@ -255,7 +277,7 @@ def _seasons(
     times_s: Array | None,
     good: Array,
     features: Sequence[Feature],
-    columns: Sequence[tuple[_Source, FeatureContract, Array]],
+    columns: Sequence[_Column],
 ) -> list[Season]:
     if times_s is None:
         return []
