@@ -7,7 +7,7 @@ above its goal, secure aggregation beside a strategy that must see single update
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -15,10 +15,11 @@ from msgspec import Meta
 from shared import limits, strict_yaml
 from shared.errors import InvalidInput
 from shared.federated.codec import Scheme
+from shared.field_errors import describe
 from shared.wire.types import ModelName, Version
 
 __all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "check_run"]
-__all__ += ["parse_run"]
+__all__ += ["parse_run", "run_of"]
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
@@ -128,14 +129,24 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.rounds.quorum or max(1, -(-2 * self.rounds.goal // 3))
 
 
+_SPECS = (RunDefinition, Rounds, Training, Strategy, Admission, Privacy, EvaluationRule)
+
+
 def parse_run(data: bytes, what: str = "the run") -> RunDefinition:
     """The definition in YAML or JSON; errors `federated.invalid` (names the field), `yaml.*`."""
     if len(data) > limits.MAX_SETTINGS_BYTES:
         raise InvalidInput("federated.invalid", f"{what} is larger than {limits.MAX_SETTINGS_BYTES} bytes.")
+    return run_of(strict_yaml.load(data, what=what))
+
+
+def run_of(values: Any) -> RunDefinition:
+    """The definition from plain values; error `federated.invalid` (names the field)."""
     try:
-        run = msgspec.convert(strict_yaml.load(data, what=what), RunDefinition)
+        run = msgspec.convert(values, RunDefinition)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        known = (name for spec in _SPECS for name in spec.__struct_fields__)
+        found = describe(str(error), known)
+        raise _invalid(f"{found.field}: {found.problem}" if found.field else found.problem, found.field) from error
     check_run(run)
     return run
 
@@ -166,9 +177,10 @@ def _contradiction(run: RunDefinition) -> str:
     return ""
 
 
-def _invalid(problem: str) -> InvalidInput:
+def _invalid(problem: str, field: str = "") -> InvalidInput:
     return InvalidInput(
         "federated.invalid",
         f"The run is not valid: {problem}."[:400],
         hint="docs/federated.md describes every field.",
+        detail={"field": field} if field else {},
     )

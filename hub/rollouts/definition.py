@@ -7,8 +7,6 @@ with the nearest known one. What the fields mean together is checked in `hub.rol
 
 from __future__ import annotations
 
-import difflib
-import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -19,6 +17,7 @@ from hub.rollouts.amounts import Amount, invalid
 from hub.rollouts.plan import AtEnd, Compare, OnFailure, OnInconclusive, Operator, Scope, Strategy
 from shared import canonical, ids, limits, strict_yaml
 from shared.errors import InvalidInput, TooLarge
+from shared.field_errors import describe
 
 __all__ = ["Definition", "EachGroup", "GateSpec", "GroupSpec", "RateSpec", "RetrySpec", "ShadowSpec", "StrategySpec"]
 __all__ += ["TargetsSpec", "WindowSpec", "definition_of", "parse_definition"]
@@ -175,9 +174,6 @@ def definition_of(values: Any) -> Definition:
         raise _named(str(error)) from error
 
 
-_AT = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?\Z", re.DOTALL)
-_LACKS = re.compile(r"Object missing required field `(?P<name>\w+)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 _WORDS: dict[str, type[StrEnum]] = {
     "strategy": Strategy,
     "name": Strategy,
@@ -194,20 +190,7 @@ _SPECS = (Definition, TargetsSpec, StrategySpec, GroupSpec, GateSpec, RateSpec, 
 
 def _named(text: str) -> InvalidInput:
     """msgspec's message, with the field first and in the words of a definition."""
-    found = _AT.match(text)
-    problem, path = (found["problem"], found["path"] or "") if found else (text, "")
-    lacks, unknown = _LACKS.match(problem), _UNKNOWN.match(problem)
-    if lacks:
-        return invalid(_join(path, lacks["name"]), "it is missing", "Nothing is guessed where a rollout could do harm.")
-    if unknown:
-        known = sorted({name for spec in _SPECS for name in spec.__struct_fields__})
-        near = difflib.get_close_matches(unknown["name"], known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "docs/rollouts.md lists the fields."
-        return invalid(_join(path, unknown["name"])[:120], "there is no such field", hint)
-    words = _WORDS.get(path.rpartition(".")[2]) if "enum" in problem else None
-    hint = f"One of {', '.join(word.value for word in words)}." if words else ""
-    return invalid(path or "rollout", problem[:1].lower() + problem[1:200].rstrip("."), hint)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    known = (name for spec in _SPECS for name in spec.__struct_fields__)
+    found = describe(text, known, _WORDS, reference="docs/rollouts.md lists the fields.")
+    hint = "Nothing is guessed where a rollout could do harm." if found.missing else found.hint
+    return invalid(found.field or "rollout", found.problem, hint)
