@@ -21,7 +21,7 @@ from hub.federated.run import definition_digest
 from hub.federated.strategy_names import check_strategy
 from hub.store import federated as store
 from hub.store import federated_devices
-from hub.store.database import Database
+from hub.store.database import Connection, Database
 from hub.store.federated import RoundRow, RunRow, RunState
 from hub.store.federated_devices import AnswerRow
 from hub.store.page import PageRequest
@@ -73,8 +73,18 @@ class RunService:
             forecast=forecast(definition, [one.member() for one in judged], down, up),
         )
 
-    def create(self, definition: RunDefinition, *, by: str, reason: str = "", trigger: str = "") -> RunRow:
+    def create(
+        self,
+        definition: RunDefinition,
+        *,
+        by: str,
+        reason: str = "",
+        trigger: str = "",
+        within: Callable[[Connection, str], None] = lambda _connection, _run_id: None,
+    ) -> RunRow:
         """Queue a run; the loop begins it as soon as there is room. trigger: the name of what asked for it.
+
+        within: called in the transaction that makes it, with its id: what it writes stands or falls with the run.
 
         A run without a quorum is made all the same: it waits for devices (`rounds.wait_s`).
         Errors: `federated.invalid|strategy|no_base|no_head|withdrawn|too_large`, `filter.*`, `model.unknown`,
@@ -89,6 +99,7 @@ class RunService:
             detail = {"model": base.model, "version": base.version, "rounds": row.rounds, "filter": definition.filter}
             detail |= {"trigger": trigger, "reason": row.reason}
             self._audit.append(connection, by, "federated.create", run_id, detail)
+            within(connection, run_id)
         self._changed()
         return made
 

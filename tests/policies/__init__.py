@@ -1,0 +1,1 @@
+"""Policies: when a model is trained, and what becomes of an approved version."""
