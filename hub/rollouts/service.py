@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -81,8 +82,12 @@ class RolloutService:
         with self._db.read() as connection:
             return Planned(rollout_id="", plan=plan, forecast=self._draw(connection, plan)[0])
 
-    def create(self, text: bytes, actor: str) -> Planned:
+    def create(
+        self, text: bytes, actor: str, within: Callable[[Connection, str], None] = lambda _connection, _rollout_id: None
+    ) -> Planned:
         """Make a rollout of a definition; it starts at the engine's next tick, or at its time.
+
+        within: called in the transaction that makes it, with its id: what it writes stands or falls with the rollout.
 
         Errors: `rollout.invalid`, `rollout.too_large`, `rollout.unmeasured`, `rollout.no_devices`, `filter.*`,
         `group.*`, `version.unknown`, `version.collected`, `deployment.*` for a version that cannot be assigned.
@@ -100,11 +105,18 @@ class RolloutService:
             rollout_members.join(connection, row, membership, thresholds, now_s)
             detail = {"model": plan.model, "version": plan.version, "devices": seen.devices, "note": plan.note}
             self._audit.append(connection, actor, "rollout.create", rollout_id, detail)
+            within(connection, rollout_id)
         return Planned(rollout_id=rollout_id, plan=plan, forecast=seen)
 
     def _checked(self, text: bytes) -> tuple[Definition, Plan]:
         definition = parse_definition(text)
         plan = plan_of(definition)
+        self.check_plan(plan)
+        check_approved(self._db, self._approvals, plan.model, plan.version)
+        return definition, plan
+
+    def check_plan(self, plan: Plan) -> None:
+        """Return if a plan could be carried out on this hub, for whatever version; `filter.*`, `rollout.unmeasured`."""
         for filter_text in filter(None, (plan.targets.filter, *(group.filter for group in plan.groups))):
             parse_filter(filter_text)
         unmeasured = sorted({gate.metric for gate in plan.gates} - self._measured)
@@ -115,8 +127,6 @@ class RolloutService:
                 hint=f"Measured are: {', '.join(sorted(self._measured))}.",
                 detail={"metrics": unmeasured},
             )
-        check_approved(self._db, self._approvals, plan.model, plan.version)
-        return definition, plan
 
     def _draw(
         self,

@@ -40,6 +40,15 @@ from hub.store.schema.monitoring import (
     window_marks,
 )
 from hub.store.schema.people import api_tokens, audit
+from hub.store.schema.policies import (
+    deploy_decisions,
+    deploy_policies,
+    train_firings,
+    train_keys,
+    train_policies,
+    train_state,
+    trigger_clock,
+)
 from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
 from hub.store.schema.rollouts import rollout_arrivals, rollout_devices, rollout_events, rollout_groups, rollouts
 from hub.store.schema.running import leases
@@ -57,6 +66,8 @@ __all__ = [
     "blobs",
     "datasets",
     "deltas",
+    "deploy_decisions",
+    "deploy_policies",
     "deployments",
     "device_certificates",
     "device_epochs",
@@ -89,6 +100,11 @@ __all__ = [
     "rollout_groups",
     "rollouts",
     "shadow_windows",
+    "train_firings",
+    "train_keys",
+    "train_policies",
+    "train_state",
+    "trigger_clock",
     "tuf_files",
     "tuf_metadata",
     "tuf_staged",
