@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -208,16 +209,25 @@ async def live(case: Case, hub: HubSim, root: Path, envelope: bytes, newer: byte
         await life.run(None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGXFSZ)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python has it: such a write fails with EFBIG
         hub.faults = []
     return life.told
 
 
 def _fill_disk() -> None:
-    """No file may grow for a moment, which is what a full disk means to a program."""
+    """No file may grow, which is what a full disk means to a program, until one wanted to and for a moment longer.
+
+    The kernel tells of each write that it refuses (SIGXFSZ), so a slow machine does not miss the full disk.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     loop = asyncio.get_running_loop()
-    loop.call_later(_DISK_FULL_S, resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+
+    def refused() -> None:
+        loop.call_later(_DISK_FULL_S, resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+
+    loop.add_signal_handler(signal.SIGXFSZ, refused)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
 
 
 def _damage(paths: AgentPaths, state: State) -> None:
