@@ -20,7 +20,7 @@ SETTINGS = """\
 telemetry_interval_s: 0.2
 link: {retry_base_s: 0.05, retry_cap_s: 0.3, fallback_after_s: 0.2, fallback_interval_s: 0.2}
 ota: {retry_base_s: 0.05, retry_cap_s: 0.2, max_attempts: 3, transfer_retry_base_s: 0.02, transfer_retry_cap_s: 0.1,
-      transfer_max_attempts: 2}
+      transfer_max_attempts: 2, delta_wait_s: 0}
 """
 
 
