@@ -55,6 +55,7 @@ def measure(head: TrainableHead, x: Array, y: Labels) -> Measured | None:
 class Work:
     """The work of one run on one bundle.
 
+    head: with the bundle's own weights, beside which an evaluation measures.
     samples: what is kept now, and a name that changes when it was erased. proceed: raises when the device has no more
     time, power or patience; asked before each epoch. own: keeps a head of this device's own; None: not wanted here.
     """
@@ -80,6 +81,7 @@ class Work:
         self._proceed = proceed
         self._own = own
         self._epoch: str | None = None
+        self._bundled = head.weights
 
     def __call__(self, order: Order) -> Answer:
         """The answer. Errors `training.order`, `training.no_samples`, `update.not_finite`, what `proceed` raises."""
@@ -137,11 +139,14 @@ class Work:
         check_weights(order.weights, sum(self._head.sizes))
         self._proceed()
         _, (held_x, held_y) = self._examples().split(wanted.held_out)
+        self._head.weights = self._bundled
+        base = measure(self._head, held_x, held_y)
         self._head.weights = order.weights
         found = measure(self._head, held_x, held_y)
-        if found is None:
+        if found is None or base is None:
             raise Conflict("training.no_samples", "No sample is held out.")
-        return Answer(update=b"", examples=found.count, metrics=_metrics(None, found))
+        beside = {"base_loss": base.loss, "base_accuracy": base.accuracy}
+        return Answer(update=b"", examples=found.count, metrics=_metrics(None, found) | beside)
 
     def _examples(self) -> Examples:
         epoch, samples = self._samples()

@@ -94,11 +94,12 @@ class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class EvaluationRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After the last round devices measure the new weights and the base version's on their held-out share.
 
-    on_devices: whether they are asked. max_drop: with an accuracy that is lower than the base version's by more, the
-    candidate is not handed over. min_devices: nor with fewer answers.
+    on_devices: whether they are asked; devices: so many at the most. max_drop: with an accuracy that is lower than the
+    base version's by more, the candidate is not handed over. min_devices: nor with fewer answers.
     """
 
     on_devices: bool = True
+    devices: Annotated[int, Meta(ge=1, le=limits.MAX_FEDERATED_DEVICES_COUNT)] = 200
     max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.02
     min_devices: Annotated[int, Meta(ge=0, le=10_000)] = 1
 

@@ -50,8 +50,7 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Do this run, from this checkpoint. Listen on `host` and `port` with the certificate; paths are absolute.
 
-    programs: let stock Flower nodes fetch their program. base: the weights that the run began with (float32,
-    little-endian), which devices measure beside the new ones at the end; empty: they are not asked.
+    programs: let stock Flower nodes fetch their program.
     """
 
     definition: RunDefinition
@@ -64,7 +63,6 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     key: str
     ca: str
     programs: bool = False
-    base: bytes = b""
 
 
 class Enrol(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -119,6 +117,7 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """After the last round, before `Ended`: what those of the asked devices measured that answered."""
 
     asked: int
+    bytes_down: int
     devices: Annotated[list[DeviceEvaluation], Meta(max_length=limits.MAX_FEDERATED_DEVICES_COUNT)]
 
 

@@ -20,6 +20,7 @@ from hub.federated import protocol
 from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hub.federated.continuous import run_buffered
 from hub.federated.definition import RunDefinition
+from hub.federated.evaluating import Evaluating
 from hub.federated.flower.grid import Grid
 from hub.federated.flower.strategies import Aggregator, Preselection
 from hub.federated.flower.superlink import SuperLink, Tls
@@ -49,11 +50,23 @@ class Worker:
     def work(self, step: Step) -> RunEnd:
         """The run to its end."""
         begin = self._begin
-        run = Run(begin.definition, begin.sizes, read_checkpoint(begin.checkpoint), Grid(self._link), step, self)
+        grid = Grid(self._link)
+        run = Run(begin.definition, begin.sizes, read_checkpoint(begin.checkpoint), grid, step, self)
         self._run = run
         self._enrol(begin.participants)
         protocol.write(self._out, protocol.Listening(port=self._link.address[1]))
-        return run_buffered(run) if begin.definition.rounds.mode == "buffered" else run_rounds(run)
+        end = run_buffered(run) if begin.definition.rounds.mode == "buffered" else run_rounds(run)
+        return self._evaluated(run, grid) if end is RunEnd.FINISHED and begin.definition.evaluates else end
+
+    def _evaluated(self, run: Run, grid: Grid) -> RunEnd:
+        """The end of a run after its last round; one that is cancelled meanwhile has not been evaluated."""
+        evaluating = Evaluating(run, grid)
+        devices = evaluating.evaluate()
+        if run.cancelled:
+            return RunEnd.CANCELLED
+        asked, down = len(evaluating.asked), evaluating.bytes_down
+        protocol.write(self._out, protocol.Evaluated(asked=asked, bytes_down=down, devices=devices))
+        return RunEnd.FINISHED
 
     def monotonic(self) -> float:
         return time.monotonic()

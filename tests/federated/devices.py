@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.training.flower_node import Answer, Order, join
 from shared.federated.codec import Scheme, encode
-from tests.federated.network import accuracy, sizes, train
+from tests.federated.network import accuracy, initial, sizes, train
 
 __all__ = ["Plan", "Share"]
 
@@ -54,6 +54,8 @@ class _Device:
         if behaviour == "fails":
             raise RuntimeError("the sensor is wet")
         config = order.config
+        if order.kind == "evaluate":
+            return self._measured(order)
         epochs, rate = int(config["epochs"]), float(config["learning_rate"])
         moved = train(order.weights, self._dims, self._x, self._y, epochs, rate, int(config["round"]))
         update, _ = encode(moved - order.weights, sizes(self._dims), Scheme(str(config["scheme"])))
@@ -62,6 +64,16 @@ class _Device:
         examples = 10**9 if behaviour == "lies" else len(self._x)
         measured = {"held_out_accuracy": accuracy(order.weights, self._dims, self._x, self._y)}
         return Answer(update=update, examples=examples, metrics=measured)
+
+    def _measured(self, order: Order) -> Answer:
+        """Shares of right answers with the new weights and with those at the beginning; losses of another kind."""
+        new, base = (
+            accuracy(weights, self._dims, self._x, self._y) for weights in (order.weights, initial(self._dims, 0))
+        )
+        measured = {"held_out_accuracy": new, "held_out_loss": 1 - new, "base_accuracy": base, "base_loss": 1 - base}
+        if self._share.behaviour == "nan":
+            measured["held_out_accuracy"] = float("nan")
+        return Answer(update=b"", examples=len(self._x), metrics=measured)
 
 
 def _serve(plan: Plan, share: Share, connected: threading.Barrier) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hub.federated.definition import RunDefinition
 from hub.federated.flower.superlink import Tls
-from hub.federated.protocol import Ask, Begin, Complete, Ended, FromWorker, Listening, Participant
+from hub.federated.protocol import Ask, Begin, Complete, Ended, Evaluated, FromWorker, Listening, Participant
 from hub.federated.report import RoundReport
 from hub.federated.run import definition_digest
 from hub.federated.runner import RunProcess
@@ -43,6 +43,7 @@ class Federation:
         self.reports: list[RoundReport] = []
         self.asks: list[Ask] = []
         self.listened = 0
+        self.evaluated: list[Evaluated] = []
 
     def add(self, x: Vector, y: NDArray[np.int64], behaviour: str = "honest") -> None:
         """One more device with these samples; `absent`: it is known and never comes."""
@@ -97,6 +98,8 @@ class Federation:
                 self._come(port)
             case Ask():
                 self.asks.append(message)
+            case Evaluated():
+                self.evaluated.append(message)
             case Complete(report=report, checkpoint=checkpoint):
                 self.reports.append(report)
                 self.kept.append(checkpoint)

@@ -83,6 +83,11 @@ def test_a_run_learns_whatever_single_devices_do(tmp_path: Path, tls: Tls, digit
     assert curve[-1] > 0.6
     measured = [report.metrics["held_out_accuracy"] for report in federation.reports]
     assert measured[-1] > measured[0]
+    (evaluated,) = federation.evaluated
+    assert (evaluated.asked, evaluated.bytes_down) == (4, 4 * 4 * 650)  # d-3 is on quarantine by now
+    assert [device.device_id for device in evaluated.devices] == ["d-0", "d-1", "d-2"]
+    assert all(device.accuracy > device.base_accuracy for device in evaluated.devices)
+    assert [ask.round_no for ask in federation.asks] == [1, 2, 3, 4]
 
 
 def test_a_worker_killed_in_mid_aggregation_ends_with_the_same_weights(

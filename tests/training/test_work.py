@@ -111,6 +111,7 @@ def test_an_update_of_a_real_head_raises_accuracy(bench: Bench) -> None:
     assert again.update == b""
     assert again.examples == 300 - answer.examples
     assert again.metrics["held_out_accuracy"] > 0.7
+    assert again.metrics["base_accuracy"] > 0.9  # of the head in the bundle, beside it
 
 
 def test_the_same_order_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
