@@ -75,9 +75,17 @@ class GraphWriter:
         )
         self._graph.operators.append(operator)
 
-    def op(self, code: str, inputs: Sequence[int], shape: Sequence[int], options: str, **fields: Any) -> int:
-        """An operation with one float32 output of `shape`; returns the output."""
-        out = self.tensor(shape)
+    def op(
+        self,
+        code: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        options: str,
+        dtype: str = "FLOAT32",
+        **fields: Any,
+    ) -> int:
+        """An operation with one output of `shape`; returns the output."""
+        out = self.tensor(shape, dtype)
         self._operator(code, inputs, [out], options, **fields)
         return out
 
@@ -100,6 +108,12 @@ class GraphWriter:
     def subtract(self, a: int, b: int, shape: Sequence[int]) -> int:
         """a - b, broadcast."""
         return self.op("SUB", [a, b], shape, "SubOptions")
+
+    def positive(self, x: int, zero: int, shape: Sequence[int]) -> int:
+        """1 where x is above the constant `zero`, else 0."""
+        above = self.op("GREATER", [x, zero], shape, "GreaterOptions", "BOOL")
+        kinds = self.schema.TensorType
+        return self.op("CAST", [above], shape, "CastOptions", inDataType=kinds.BOOL, outDataType=kinds.FLOAT32)
 
     def transpose(self, x: int, shape: Sequence[int]) -> int:
         """The transpose of a matrix."""
