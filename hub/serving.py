@@ -58,6 +58,7 @@ async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Ca
             group.create_task(hub.messaging.run(), name="messaging"),
             group.create_task(scheduler.run(), name="scheduler"),
             group.create_task(hub.delta_loop.run(), name="deltas"),
+            group.create_task(hub.federated_loop.run(lambda: scheduler.leading), name="federated"),
             group.create_task(_renew_leaves(server), name="certificates"),
             group.create_task(_announce(hub, server, on_ready), name="announce"),
         ]

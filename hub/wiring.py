@@ -1,7 +1,7 @@
 """Where the hub's objects are built, and the only place: plain objects, handed to each other by name.
 
 `build_hub` opens what `hub.provision` has made; it starts nothing. Each part adds its field to `Hub` and its lines to
-`build_hub`, below the parts that it needs.
+`build_hub`, below the parts that it needs; those of federated training are built in `hub.wiring_federated`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from hub.devices.enrolment import Enrolment
 from hub.devices.fleet import Fleet
 from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
-from hub.federated.membership import RunMembers
+from hub.federated.loop import RunLoop
 from hub.federated.runs import RunService
 from hub.filters.service import DeviceFilters
 from hub.gates.datasets import DatasetService
-from hub.gates.protocol import Limits
 from hub.gates.runner import GateRunner
 from hub.gates.service import GateService
 from hub.groups.service import GroupService
@@ -68,6 +67,7 @@ from hub.store.database import Database
 from hub.store.garbage import Retention
 from hub.trust.online_keys import OnlineKeys
 from hub.trust.repository import TrustRepository
+from hub.wiring_federated import SharedParts, build_federated, gate_limits
 from shared.clock import Clock, SystemClock
 
 __all__ = ["Hub", "build_hub"]
@@ -118,6 +118,7 @@ class Hub:
     status: FleetStatus
     # training on devices
     federated: RunService
+    federated_loop: RunLoop
     # messages
     ingest: IngestService
     health_retention: HealthRetention
@@ -159,13 +160,13 @@ class _Rollouts(TypedDict):
 def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     """The hub of a data folder that `hub.provision.provision` has prepared; `storage.missing` if it has not."""
     clock, pki, db = clock or SystemClock(), Pki.load(settings), Database(settings.database)
-    audit, hooks, blobs = AuditLog(db, clock), DeviceHooks(), FileBlobs(settings.blobs_path)
-    certificates, keys = DeviceCertificates(db, clock, audit, settings, pki), OnlineKeys(settings.keys_path)
+    audit, hooks, publications = AuditLog(db, clock), DeviceHooks(), Publications()
+    certificates, blobs = DeviceCertificates(db, clock, audit, settings, pki), FileBlobs(settings.blobs_path)
     delta_loop = DeltaLoop(deltas := DeltaService(db, clock, blobs, _delta_maker(settings)))
-    assignments = AssignmentService(db, clock, settings.assignment_lifetime_s)
-    trust = _trust(settings, db, clock, audit, keys, assignments, blobs)
-    publications, desired, register = Publications(), DesiredStates(db, clock, trust), ConnectionStore(db)
+    assignments, register = AssignmentService(db, clock, settings.assignment_lifetime_s), ConnectionStore(db)
+    trust = _trust(settings, db, clock, audit, keys := OnlineKeys(settings.keys_path), assignments, blobs)
     profiles, filters = Compatibility(settings.profiles_path), DeviceFilters(clock, settings.offline_after_s)
+    desired, shared = DesiredStates(db, clock, trust), SharedParts(db, clock, audit, blobs, pki, filters, profiles)
     monitoring, device_auth = _monitoring(settings, db, clock, audit, blobs), DeviceAuthenticator(db, clock)
     ingest = IngestService(db, clock, WindowBook(monitoring["references"], settings.monitoring.period_s))
     broker, measured = _broker(settings, pki), drift_sources(monitoring["references"], settings.monitoring.period_s)
@@ -190,7 +191,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         blobs=blobs,
         online_keys=keys,
         trust=trust,
-        **_registry(settings, db, clock, audit, blobs),
+        **(registry := _registry(settings, db, clock, audit, blobs)),
         deltas=deltas,
         delta_loop=delta_loop,
         assignments=assignments,
@@ -198,7 +199,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         **rollouts,
         desired=desired,
         publications=publications,
-        federated=RunService(db, clock, audit, blobs, RunMembers(clock, filters, profiles, settings.offline_after_s)),
+        **build_federated(settings, shared, registry["versions"], registry["gates"], hooks, messaging),
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
@@ -209,12 +210,13 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
 
 def _registry(settings: HubSettings, db: Database, clock: Clock, audit: AuditLog, blobs: FileBlobs) -> _Registry:
     least = settings.gates.default_min_accuracy
+    runner = GateRunner(settings.scratch_path, gate_limits(settings), settings.gates.at_once)
     return _Registry(
         models=ModelService(db, clock, audit),
         versions=VersionService(db, clock, audit, blobs),
         aliases=AliasService(db, clock, audit),
         datasets=DatasetService(db, clock, audit, blobs),
-        gates=GateService(db, clock, audit, blobs, _gate_runner(settings), least),
+        gates=GateService(db, clock, audit, blobs, runner, least),
         garbage=GarbageCollector(db, clock, audit, blobs, _retention(settings)),
     )
 
@@ -300,14 +302,6 @@ def _broker(settings: HubSettings, pki: Pki) -> MessagingSettings:
 def _local(host: str) -> str:
     """The address at which a server that listens on `host` is reached from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def _gate_runner(settings: HubSettings) -> GateRunner:
-    gates = settings.gates
-    limits = Limits(
-        memory_bytes=gates.memory_bytes, cpu_s=gates.cpu_s, timeout_s=gates.timeout_s, user=gates.user
-    )
-    return GateRunner(settings.scratch_path, limits, gates.at_once)
 
 
 def _delta_maker(settings: HubSettings) -> DeltaMaker:

@@ -76,13 +76,7 @@ class RunProcess:
                     self._participants.update((device.device_id, device) for device in participants)
                 case Remove(device_id=device_id):
                     self._participants.pop(device_id, None)
-                case Begin():
-                    message = msgspec.structs.replace(message, participants=list(self._participants.values()))
-            if self._child is not None and self._child.stdin is not None:
-                try:
-                    protocol.write(cast(BinaryIO, self._child.stdin), message)
-                except (BrokenPipeError, ValueError):
-                    return  # it died: `run` starts another
+            self._write(message)
 
     def stop(self) -> None:
         """End the worker; the run can go on from its last checkpoint another time."""
@@ -104,9 +98,8 @@ class RunProcess:
         with start_child(self._command, self._folder, PIPE) as child:
             drain = threading.Thread(target=_drain, args=(child.stderr, lines), name="federated-stderr", daemon=True)
             drain.start()
-            self._begun(child)
+            self._begun(child, begin)
             try:
-                self.send(begin)
                 while ended is None and (message := _next(child)) is not None:
                     if isinstance(message, Complete):
                         kept = message.checkpoint
@@ -116,11 +109,20 @@ class RunProcess:
                 self._over(child, drain)
         return kept, ended, (lines[-1] if lines else "")
 
-    def _begun(self, child: Popen[bytes]) -> None:
+    def _begun(self, child: Popen[bytes], begin: Begin) -> None:
+        """The worker hears of its run before it hears of anything else."""
         with self._lock:
             self._child = child
             if self._stopped:
                 end_child(child)
+            self._write(msgspec.structs.replace(begin, participants=list(self._participants.values())))
+
+    def _write(self, message: FromHub) -> None:
+        if self._child is not None and self._child.stdin is not None:
+            try:
+                protocol.write(cast(BinaryIO, self._child.stdin), message)
+            except (BrokenPipeError, ValueError):
+                return  # it died: `run` starts another
 
     def _over(self, child: Popen[bytes], drain: threading.Thread) -> None:
         with self._lock:

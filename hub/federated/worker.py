@@ -107,6 +107,9 @@ class Worker:
         for device in participants:
             node_id = self._link.admit_node(device.public_key)
             if self._run is not None:
+                before = self._run.roster.node(device.device_id)
+                if before is not None and before != node_id:
+                    self._link.expel_node(before)  # its certificate was renewed with another key
                 self._run.roster.enrol(device.device_id, node_id, device.samples, device.group)
 
     def _remove(self, run: Run, device_id: str) -> None:
@@ -147,7 +150,8 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, step: Callable[[RunDefinition], Ste
 def _work(begin: Begin, out: BinaryIO, inbox: queue.SimpleQueue[FromHub], step: Callable[[RunDefinition], Step]) -> str:
     tls = Tls(Path(begin.certificate), Path(begin.key), Path(begin.ca))
     try:
-        sock = socket.create_server((begin.host, begin.port))
+        family = socket.AF_INET6 if ":" in begin.host else socket.AF_INET
+        sock = socket.create_server((begin.host, begin.port), family=family)
     except OSError as error:
         raise Unavailable(
             "federated.port",

@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 _CALLOUT_SUBJECT = "$SYS.REQ.USER.AUTH"
 _CUT_OFF_TRIES = 3
 _FIRST_CONNECTION_S = 30.0
+_UNTOLD_COUNT = 20_000
 _PUBLISH_S = 10.0
 
 
@@ -76,6 +77,7 @@ class MessagingRuntime:
         self._states = states
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cut_off: asyncio.Queue[str] = asyncio.Queue()
+        self._untold: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_UNTOLD_COUNT)
         self._publisher: Publisher | None = None
         self._client: MqttPublisher | None = None
         self.broker: Broker | None = None
@@ -108,6 +110,16 @@ class MessagingRuntime:
         except (RuntimeError, TimeoutError, CancelledError) as error:  # the loop has ended, or ends now
             sending.close()
             raise unreachable() from error
+
+    def tell(self, device_id: str, topic: str, data: bytes) -> None:
+        """Send a device a message on `fleet/<device>/down/<topic>`, without a promise: QoS 0, not kept. Any thread."""
+        self._call(lambda: self._put(f"fleet.{device_id}.down.{topic}", data))
+
+    def _put(self, subject: str, data: bytes) -> None:
+        if self._untold.full():
+            _LOG.warning("a message for %s is given up: too many wait for the broker", subject)
+            return
+        self._untold.put_nowait((subject, data))
 
     async def run(self) -> None:
         """Serve until cancelled; errors of the first start: `broker.missing|start|unreachable|stream|mqtt|secrets`."""
@@ -158,6 +170,7 @@ class MessagingRuntime:
                 group.create_task(publisher.run(), name="publisher")
                 group.create_task(kicker.sweep_forever(), name="connection sweep")
                 group.create_task(self._serve_cut_offs(kicker, publisher), name="cut-offs")
+                group.create_task(self._serve_told(hub), name="messages down")
                 group.create_task(watch_file(self._settings.publisher_certificate, mqtt.reload), name="own certificate")
                 if self.broker:
                     watching = watch_file(self._settings.broker.certificate, self.broker.restart)
@@ -192,6 +205,14 @@ class MessagingRuntime:
             while True:
                 device_id = await self._cut_off.get()
                 group.create_task(self._cut(kicker, publisher, device_id), name=f"cut off {device_id}")
+
+    async def _serve_told(self, hub: NatsLink) -> None:
+        while True:
+            subject, data = await self._untold.get()
+            try:
+                await hub.publish(subject, data)
+            except SkerryError as error:
+                _LOG.warning("a message for %s is lost: %s", subject, error)
 
     async def _cut(self, kicker: ConnectionKicker, publisher: Publisher, device_id: str) -> None:
         """Kick, then forget the retained state when the device is gone for good; a lost broker is tried again."""

@@ -98,8 +98,8 @@ class Pki:
 
     def _server_names(self) -> list[str]:
         settings = self._settings
-        names = [urlsplit(settings.url).hostname or "localhost", settings.broker_host, settings.host]
-        names += ["localhost", "127.0.0.1", "::1", socket.gethostname()]
+        names = [urlsplit(settings.url).hostname or "localhost", settings.broker_host, settings.federated_host]
+        names += [settings.host, "localhost", "127.0.0.1", "::1", socket.gethostname()]
         return [name for name in dict.fromkeys(names) if name and name.isascii() and name not in ("0.0.0.0", "::")]
 
     def _ensure(

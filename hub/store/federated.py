@@ -27,6 +27,7 @@ __all__ = [
     "RunRow",
     "RunState",
     "add_round",
+    "admitted_devices",
     "find_run",
     "get_run",
     "insert_run",
@@ -276,6 +277,16 @@ def list_rounds(connection: Connection, run_no: int, page: PageRequest) -> list[
     query = _ROUND.where(federated_rounds.c.run_no == run_no, *after([federated_rounds.c.attempt], page))
     rows = connection.execute(query.order_by(federated_rounds.c.attempt).limit(page.fetch))
     return [_round(row) for row in rows]
+
+
+def admitted_devices(connection: Connection, run_no: int) -> tuple[str, ...]:
+    """The devices of which an update went into a round that counts, sorted."""
+    rounds = federated_rounds.c
+    query = select(rounds.devices).where(rounds.run_no == run_no, rounds.abandoned == "")
+    found: set[str] = set()
+    for text in connection.scalars(query):
+        found.update(d for d, fate in msgspec.json.decode(text, type=dict[str, str]).items() if fate == "admitted")
+    return tuple(sorted(found))
 
 
 def load_checkpoint(connection: Connection, run_no: int) -> bytes:

@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +22,47 @@ from sqlalchemy import insert
 from hub.deployments.compatibility import Compatibility
 from hub.federated.definition import Rounds, RunDefinition, Training
 from hub.federated.membership import RunMembers
+from hub.federated.outcome import HandedOver, RunOutcome
 from hub.federated.runs import RunService
+from hub.federated.stage import HandsOver, Places, Stage
 from hub.store import federated, schema
 from hub.store.federated import RunRow
 from hub.store.federated_devices import set_samples
-from shared.wire.training import SampleCount
+from shared.wire.training import SampleCount, TrainingOffer, decode_offer
 from tests.fleet_kit import ONLINE_S, FleetKit
 
-__all__ = ["WEIGHTS", "RunKit"]
+__all__ = ["WEIGHTS", "Receiver", "RunKit", "until"]
+
+DEADLINE_S = 60.0
 
 WEIGHTS = {"w": np.arange(8, dtype=np.float32).reshape(2, 4), "b": np.array([8, 9], np.float32)}
 """In the vector's order: b, then w."""
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("it did not come")
+        time.sleep(0.02)
+
+
+class Receiver:
+    """Takes outcomes over. fails: errors to raise, one call each."""
+
+    def __init__(self, *fails: Exception) -> None:
+        self.outcomes: list[RunOutcome] = []
+        self._fails = list(fails)
+
+    def finish(self, outcome: RunOutcome) -> HandedOver:
+        self.outcomes.append(outcome)
+        if self._fails:
+            raise self._fails.pop(0)
+        return HandedOver(version=2, gate_passed=True)
+
+    def stop(self) -> None:
+        return
 
 
 class RunKit(FleetKit):
@@ -40,6 +73,37 @@ class RunKit(FleetKit):
         self.members = RunMembers(self.clock, self.filters, Compatibility(), ONLINE_S)
         self.runs = RunService(self.db, self.clock, self.audit, self.blobs, self.members)
         self.release("digits", 1, weights=WEIGHTS)
+        self.offers: list[TrainingOffer] = []
+
+    def stage(self, *steps: str, holder: str = "one", handover: HandsOver | None = None) -> Stage:
+        """What a run needs, with a worker that plays `steps` (`tests.federated.scripted_worker`)."""
+        folder = self.folder / "played"
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "tests.federated.scripted_worker", str(folder), *steps]
+        places = Places(
+            host="127.0.0.1", public_host="hub.example", port=8450, certificate=Path("c"), key=Path("k"), ca=Path("ca"),
+            folder=self.folder / "federated", command=command,
+        )  # fmt: skip
+        return Stage(
+            db=self.db, clock=self.clock, audit=self.audit, blobs=self.blobs, members=self.members, places=places,
+            holder=holder, tell=lambda _device_id, data: self.offers.append(decode_offer(data)), handover=handover,
+        )  # fmt: skip
+
+    def heard(self, *kinds: str) -> list[dict[str, Any]]:
+        """What the scripted worker has heard, in order; only of these kinds, if any are named."""
+        file = self.folder / "played" / "heard"
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        return [line for line in map(msgspec.json.decode, lines) if not kinds or line["kind"] in kinds]
+
+    def say(self, run_id: str, device_id: str, state: str, seq: int, round_no: int = 1, retry_s: float = 0.0) -> None:
+        """A device's answer to an offer, as the ingest writes it."""
+        with self.db.write() as connection:
+            connection.execute(
+                insert(schema.federated_answers).values(
+                    device_id=device_id, epoch="e", seq=seq, run_id=run_id, round_no=round_no, state=state, code="",
+                    reason="", seconds=0.0, retry_s=retry_s, received_s=self.clock.now(),
+                )
+            )  # fmt: skip
 
     def definition(self, **more: Any) -> RunDefinition:
         """Two rounds of two devices unless said otherwise."""

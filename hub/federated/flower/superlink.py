@@ -21,8 +21,8 @@ import uvicorn  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: E402
 from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: E402
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID  # noqa: E402
-from flwr.server.superlink.linkstate import LinkState  # noqa: E402
-from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType  # noqa: E402
+from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState  # noqa: E402
+from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType  # noqa: E402
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # noqa: E402
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan  # noqa: E402
@@ -73,7 +73,7 @@ class SuperLink:
         self._thread = threading.Thread(target=self._serve, name="superlink", daemon=True)
         self._beat = threading.Thread(target=self._keep_alive, name="superlink-task", daemon=True)
         self._over = threading.Event()
-        self.state: LinkState = app.state.linkstate_factory.state()
+        self.state: InMemoryLinkState = app.state.linkstate_factory.state()
         self.run_id = 0
         self._task_id = 0
 
@@ -106,8 +106,14 @@ class SuperLink:
         return known or self.state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0)
 
     def expel_node(self, node_id: int) -> None:
-        """Refuse the node from its next request on."""
-        self.state.delete_node(NOOP_FLWR_AID, node_id)
+        """Refuse the node from its next request on; harmless when it is not in. Its key may be let in again later."""
+        with self.state.lock:
+            node = self.state.nodes.get(node_id)
+            if node is None or node.status == NodeStatus.UNREGISTERED:
+                return
+            self.state.delete_node(NOOP_FLWR_AID, node_id)
+            # Flower keeps a key for ever; a device that is enrolled again may come with the one that it had.
+            del self.state.node_public_key_to_node_id[node.public_key]
 
     def bytes_moved(self) -> tuple[int, int]:
         """Bytes of messages sent to nodes and received from them in this run."""
