@@ -26,6 +26,7 @@ from hub.store.schema.federated import (
     federated_checkpoints,
     federated_rounds,
     federated_runs,
+    federated_traffic,
 )
 from hub.store.schema.groups import device_group_members, device_group_references, device_groups
 from hub.store.schema.health import health_latency, health_windows, shadow_windows
@@ -87,6 +88,7 @@ __all__ = [
     "federated_checkpoints",
     "federated_rounds",
     "federated_runs",
+    "federated_traffic",
     "gate_results",
     "health_latency",
     "health_windows",

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from hub.store.schema.base import DIGEST, ID, metadata
 
 __all__ = ["device_samples", "federated_answers", "federated_checkpoints", "federated_rounds", "federated_runs"]
+__all__ += ["federated_traffic"]
 
 federated_runs = Table(
     "federated_runs",
@@ -83,6 +84,16 @@ federated_checkpoints = Table(
     Column("run_no", Integer, ForeignKey("federated_runs.run_no"), primary_key=True, autoincrement=False),
     Column("checkpoint", LargeBinary, nullable=False),
     Column("saved_s", Float, nullable=False),
+)
+
+federated_traffic = Table(  # by firmware profile, because a device's link is its profile's; sums over the whole run
+    "federated_traffic",
+    metadata,
+    Column("run_no", Integer, ForeignKey("federated_runs.run_no"), primary_key=True, autoincrement=False),
+    Column("profile", String(63), primary_key=True),
+    Column("devices", Integer, nullable=False),
+    Column("bytes_down", BigInteger, nullable=False),
+    Column("bytes_up", BigInteger, nullable=False),
 )
 
 federated_answers = Table(

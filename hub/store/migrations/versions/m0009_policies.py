@@ -1,4 +1,4 @@
-"""Policies by which the hub acts of itself."""
+"""Policies by which the hub acts of itself, and the bytes of runs that they go by."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def upgrade() -> None:
     _state()
     _firings()
     _decisions()
+    _traffic()
 
 
 def _some(kind: Any, *names: str) -> list[sa.Column[Any]]:
@@ -100,3 +101,15 @@ def _decisions() -> None:
         sa.PrimaryKeyConstraint("model", "version", name=op.f("pk_deploy_decisions")),
     )
     op.create_index("ix_deploy_decisions_rollout_id", "deploy_decisions", ["rollout_id"])
+
+
+def _traffic() -> None:
+    op.create_table(
+        "federated_traffic",
+        sa.Column("run_no", sa.Integer(), autoincrement=False, nullable=False),
+        *_some(sa.String(length=63), "profile"),
+        *_some(sa.Integer(), "devices"),
+        *_some(sa.BigInteger(), "bytes_down", "bytes_up"),
+        sa.ForeignKeyConstraint(["run_no"], ["federated_runs.run_no"], name=op.f("fk_federated_traffic_run_no")),
+        sa.PrimaryKeyConstraint("run_no", "profile", name=op.f("pk_federated_traffic")),
+    )
