@@ -21,6 +21,8 @@ _HOUR_S = 3600.0
 _ROLLOUTS_S = 2.0
 _DRIFT_S = 10.0
 _ALERTS_S = 5.0
+_TRIGGERS_S = 20.0  # well below the step that counts as a clock that was set
+_DEPLOY_S = 10.0
 
 
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
@@ -33,6 +35,8 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
         PeriodicTask("drift", _DRIFT_S, hub.evaluation.run),
         PeriodicTask("alerts", _ALERTS_S, hub.alerts.deliver_due),
+        PeriodicTask("train-triggers", _TRIGGERS_S, hub.policies.train.run),
+        PeriodicTask("deploy-policies", _DEPLOY_S, hub.policies.deploy.run),
         PeriodicTask("old-alerts", _HOUR_S, hub.alerts.prune),
         PeriodicTask("windows", _HOUR_S, hub.window_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),

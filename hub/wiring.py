@@ -33,6 +33,8 @@ from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
 from hub.federated.loop import RunLoop
 from hub.federated.runs import RunService
+from hub.federated.trigger_gathering import Gatherer
+from hub.federated.triggers import TrainTriggers
 from hub.filters.service import DeviceFilters
 from hub.gates.datasets import DatasetService
 from hub.gates.runner import GateRunner
@@ -41,15 +43,15 @@ from hub.groups.service import GroupService
 from hub.ingest.retention import HealthRetention
 from hub.ingest.service import IngestService
 from hub.ingest.windows import WindowBook
-from hub.messaging.config import BrokerConfig
-from hub.messaging.ingest import IngestLoopSettings
-from hub.messaging.runtime import MessagingRuntime, MessagingSettings
+from hub.messaging.launch_settings import broker_settings
+from hub.messaging.runtime import MessagingRuntime
 from hub.monitoring.evaluation import Evaluation
 from hub.monitoring.references import References
 from hub.monitoring.retention import WindowRetention
 from hub.monitoring.source import drift_sources
 from hub.monitoring.views import DriftViews
-from hub.pki.store import PUBLISHER_NAME, Pki
+from hub.pki.store import Pki
+from hub.policies.book import PolicyBook
 from hub.registry.aliases import AliasService
 from hub.registry.collection import GarbageCollector
 from hub.registry.models import ModelService
@@ -58,6 +60,7 @@ from hub.registry.versions import VersionService
 from hub.rollouts.engine import RolloutEngine
 from hub.rollouts.evidence import EvidenceCollector, MetricSource, standard_sources
 from hub.rollouts.membership import Memberships
+from hub.rollouts.on_approval import DeployPolicies
 from hub.rollouts.service import RolloutService
 from hub.rollouts.views import RolloutViews
 from hub.settings import HubSettings
@@ -71,6 +74,15 @@ from hub.wiring_federated import SharedParts, build_federated, gate_limits
 from shared.clock import Clock, SystemClock
 
 __all__ = ["Hub", "build_hub"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """By which the hub acts of itself: when to train, what becomes of approved versions, and both in one document."""
+
+    train: TrainTriggers
+    deploy: DeployPolicies
+    book: PolicyBook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +131,7 @@ class Hub:
     # training on devices
     federated: RunService
     federated_loop: RunLoop
+    policies: Policies
     # messages
     ingest: IngestService
     health_retention: HealthRetention
@@ -132,6 +145,14 @@ class Hub:
     def close(self) -> None:
         """Give files and connections back."""
         self.db.close()
+
+
+class _Devices(TypedDict):
+    device_certificates: DeviceCertificates
+    enrolment_tokens: EnrolmentTokens
+    enrolment: Enrolment
+    filters: DeviceFilters
+    fleet: Fleet
 
 
 class _Registry(TypedDict):
@@ -169,7 +190,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     desired, shared = DesiredStates(db, clock, trust), SharedParts(db, clock, audit, blobs, pki, filters, profiles)
     monitoring, device_auth = _monitoring(settings, db, clock, audit, blobs), DeviceAuthenticator(db, clock)
     ingest = IngestService(db, clock, WindowBook(monitoring["references"], settings.monitoring.period_s))
-    broker, measured = _broker(settings, pki), drift_sources(monitoring["references"], settings.monitoring.period_s)
+    broker = broker_settings(settings, pki)
+    measured = drift_sources(monitoring["references"], settings.monitoring.period_s)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, measured)
     _listen(hooks, publications, assignments, messaging, deltas, delta_loop, monitoring["alerts"])
@@ -182,11 +204,7 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         pki=pki,
         device_auth=device_auth,
         device_hooks=hooks,
-        device_certificates=certificates,
-        enrolment_tokens=EnrolmentTokens(db, clock, audit, settings, pki.hub_ca.sha256),
-        enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, trust.root),
-        filters=filters,
-        fleet=Fleet(db, clock, audit, hooks, filters),
+        **_devices(settings, db, clock, audit, pki, certificates, hooks, filters, trust),
         groups=GroupService(db, clock, audit, filters, rollouts["rollouts"].users_of_group),
         blobs=blobs,
         online_keys=keys,
@@ -199,12 +217,33 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         **rollouts,
         desired=desired,
         publications=publications,
-        **build_federated(settings, shared, registry["versions"], registry["gates"], hooks, messaging),
+        **(runs := build_federated(settings, shared, registry["versions"], registry["gates"], hooks, messaging)),
+        policies=_policies(settings, shared, runs["federated"], rollouts["rollouts"], monitoring["alerts"]),
         status=FleetStatus(db, clock, settings.offline_after_s),
         ingest=ingest,
         health_retention=HealthRetention(db, clock, settings.retention.health_days * 86_400.0),
         **monitoring,
         messaging=messaging,
+    )
+
+
+def _devices(
+    settings: HubSettings,
+    db: Database,
+    clock: Clock,
+    audit: AuditLog,
+    pki: Pki,
+    certificates: DeviceCertificates,
+    hooks: DeviceHooks,
+    filters: DeviceFilters,
+    trust: TrustRepository,
+) -> _Devices:
+    return _Devices(
+        device_certificates=certificates,
+        enrolment_tokens=EnrolmentTokens(db, clock, audit, settings, pki.hub_ca.sha256),
+        enrolment=Enrolment(db, clock, audit, settings, certificates, hooks, trust.root),
+        filters=filters,
+        fleet=Fleet(db, clock, audit, hooks, filters),
     )
 
 
@@ -256,6 +295,15 @@ def _rollouts(
     return _Rollouts(rollout_engine=engine, rollouts=service, rollout_views=RolloutViews(db, clock, engine))
 
 
+def _policies(
+    settings: HubSettings, shared: SharedParts, runs: RunService, rollouts: RolloutService, alerts: AlertService
+) -> Policies:
+    gatherer = Gatherer(alerts.config.rules, shared.profiles, settings.monitoring.period_s)
+    train = TrainTriggers(shared.db, shared.clock, shared.audit, runs, gatherer)
+    deploy = DeployPolicies(shared.db, shared.clock, shared.audit, rollouts)
+    return Policies(train=train, deploy=deploy, book=PolicyBook(shared.db, train, deploy))
+
+
 def _listen(
     hooks: DeviceHooks,
     publications: Publications,
@@ -273,35 +321,6 @@ def _listen(
     publications.on_wake(messaging.wake)
     publications.on_wake(delta_loop.wake)
     deltas.on_wanted(delta_loop.wake)
-
-
-def _broker(settings: HubSettings, pki: Pki) -> MessagingSettings:
-    broker, publisher = pki.files("broker"), pki.files("publisher")
-    return MessagingSettings(
-        broker=BrokerConfig(
-            directory=settings.nats_path.absolute(),
-            certificate=broker.certificate.absolute(),
-            key=broker.key.absolute(),
-            client_cas=pki.client_cas_file.absolute(),
-            mqtt_host=settings.host,
-            mqtt_port=settings.mqtt_port,
-            nats_port=settings.nats.port,
-            store_bytes=settings.nats.store_bytes,
-        ),
-        hub_ca=pki.hub_ca_file,
-        device_ca=pki.device_ca_file,
-        publisher_certificate=publisher.certificate,
-        publisher_key=publisher.key,
-        publisher_name=PUBLISHER_NAME,
-        url=settings.nats.url,
-        mqtt_host=settings.broker_host if settings.nats.url else _local(settings.host),
-        ingest=IngestLoopSettings(stream_bytes=settings.nats.store_bytes // 2),
-    )
-
-
-def _local(host: str) -> str:
-    """The address at which a server that listens on `host` is reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _delta_maker(settings: HubSettings) -> DeltaMaker:

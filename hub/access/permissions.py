@@ -37,6 +37,7 @@ class Permission(StrEnum):
     ROLLOUTS_READ = "rollouts.read"
     STATUS_READ = "status.read"
     TOKENS_MANAGE = "tokens.manage"
+    TRIGGERS_MANAGE = "triggers.manage"
     TRUST_ADMIN = "trust.admin"
     TRUST_READ = "trust.read"
     VERSIONS_GATE = "versions.gate"
@@ -86,6 +87,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         Permission.DEVICES_TAG,
         Permission.GROUPS_MANAGE,
         Permission.ROLLOUTS_MANAGE,
+        Permission.TRIGGERS_MANAGE,
         Permission.VERSIONS_PROMOTE,
     },
     Role.REVIEWER: _READ
@@ -105,6 +107,7 @@ SCOPED: frozenset[Permission] = _READ | {
     Permission.RELEASES_SIGN,
     Permission.RELEASES_STAGE,
     Permission.ROLLOUTS_MANAGE,
+    Permission.TRIGGERS_MANAGE,
     Permission.VERSIONS_GATE,
     Permission.VERSIONS_PROMOTE,
     Permission.VERSIONS_REGISTER,

@@ -45,6 +45,21 @@ class Silences(BaseModel):
     items: list[SilenceRow]
 
 
+class FiredAnswer(BaseModel):
+    """What a trigger did because of the alert. run_id empty: no run was made, for `code`."""
+
+    firing_id: int
+    state: str
+    run_id: str
+    code: str
+
+
+class FiredListing(BaseModel):
+    """What triggers did because of one alert."""
+
+    items: list[FiredAnswer]
+
+
 class Rules(BaseModel):
     """The rules in force, as data."""
 
@@ -115,6 +130,18 @@ def end_silence(hub: HubDep, silence_id: int, principal: Manager) -> None:
 def show_alert(hub: HubDep, alert_id: int, _: Reader) -> AlertRow:
     """One alert with its detail."""
     return hub.alerts.get(alert_id)
+
+
+@router.get("/v1/alerts/{alert_id}/firings")
+def alert_firings(hub: HubDep, alert_id: int, _: Reader) -> FiredListing:
+    """The training that the alert has started."""
+    hub.alerts.get(alert_id)
+    return FiredListing(
+        items=[
+            FiredAnswer(firing_id=row.firing_id, state=row.state, run_id=row.run_id, code=row.code)
+            for row in hub.policies.train.of_alarm(alert_id)
+        ]
+    )
 
 
 @router.post("/v1/alerts/{alert_id}/ack")

@@ -53,6 +53,7 @@ def list_alerts(
 def show_alert(session: Session, alert: AlertArgument) -> None:
     """Show one alert: what was found, since when, where, and what to read."""
     one = session.client.get(f"/v1/alerts/{alert}")
+    fired = session.client.get(f"/v1/alerts/{alert}/firings")["items"]
     fields = [
         ("rule", f"{one['rule']} ({one['severity']})"),
         ("version", f"{one['model']} {one['version']}, {one['level']}"),
@@ -62,10 +63,11 @@ def show_alert(session: Session, alert: AlertArgument) -> None:
         ("resolved", when(one["resolved_s"])),
         ("seen by", one["acknowledged_by"]),
         ("verdict", " ".join((one["verdict"], one["note"])).strip()),
+        ("training", ", ".join(item["run_id"] or f"none ({item['code'] or item['state']})" for item in fired)),
         ("runbook", f"docs/runbooks/{one['rule']}.md"),
     ]
     detail = json.dumps(one["detail"], indent=2, ensure_ascii=False)
-    session.out.result(one, fields_table([field for field in fields if field[1]]), plain(detail))
+    session.out.result({**one, "firings": fired}, fields_table([field for field in fields if field[1]]), plain(detail))
 
 
 @command(app, "ack", examples=["skerry alerts ack 12 --verdict real --note 'a dirty lens'"])
