@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 
 from hub.api.server import HttpsServer
+from hub.monitoring.history import EVERY_S
 from hub.scheduler import PeriodicTask, Scheduler
 from hub.wiring import Hub
 
@@ -28,13 +29,15 @@ _DEPLOY_S = 10.0
 def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
     """Singleton work: one hub of several does it (`hub.scheduler`)."""
     every_s = min(hub.settings.trust.refresh_s, _MINUTE_S)
+    period_s = hub.settings.monitoring.period_s
     return [
         PeriodicTask("trust", every_s, lambda: hub.trust.refresh_online(hub.clock.now())),
         PeriodicTask("assignments", _HOUR_S, hub.assignments.reissue_expiring),
         PeriodicTask("rollouts", _ROLLOUTS_S, hub.rollout_engine.run),
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
-        PeriodicTask("drift", _DRIFT_S, hub.evaluation.run),
-        PeriodicTask("alerts", _ALERTS_S, hub.alerts.deliver_due),
+        PeriodicTask("drift", min(_DRIFT_S, period_s / 4), hub.evaluation.run),
+        PeriodicTask("device-history", EVERY_S, hub.device_history.run),
+        PeriodicTask("alerts", min(_ALERTS_S, period_s / 4), hub.alerts.deliver_due),
         PeriodicTask("train-triggers", _TRIGGERS_S, hub.policies.train.run),
         PeriodicTask("deploy-policies", _DEPLOY_S, hub.policies.deploy.run),
         PeriodicTask("old-alerts", _HOUR_S, hub.alerts.prune),

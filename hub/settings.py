@@ -122,7 +122,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Drift and what goes with it. Windows are added up, and judged, by periods of `period_s`; kept for `keep_days`."""
 
-    period_s: Annotated[int, Meta(ge=10, le=7 * DAY_S)] = 3600
+    period_s: Annotated[int, Meta(ge=2, le=7 * DAY_S)] = 3600
     keep_days: Days = 30
 
 

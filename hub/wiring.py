@@ -46,6 +46,7 @@ from hub.ingest.windows import WindowBook
 from hub.messaging.launch_settings import broker_settings
 from hub.messaging.runtime import MessagingRuntime
 from hub.monitoring.evaluation import Evaluation
+from hub.monitoring.history import DeviceHistory
 from hub.monitoring.references import References
 from hub.monitoring.retention import WindowRetention
 from hub.monitoring.source import drift_sources
@@ -139,6 +140,7 @@ class Hub:
     evaluation: Evaluation
     alerts: AlertService
     drift_views: DriftViews
+    device_history: DeviceHistory
     window_retention: WindowRetention
     messaging: MessagingRuntime
 
@@ -169,6 +171,7 @@ class _Monitoring(TypedDict):
     evaluation: Evaluation
     alerts: AlertService
     drift_views: DriftViews
+    device_history: DeviceHistory
     window_retention: WindowRetention
 
 
@@ -340,6 +343,7 @@ def _monitoring(settings: HubSettings, db: Database, clock: Clock, audit: AuditL
         evaluation=evaluation,
         alerts=alerts,
         drift_views=DriftViews(db, clock, settings.monitoring.period_s),
+        device_history=DeviceHistory(db, clock),
         window_retention=WindowRetention(db, clock, keep_s),
     )
 

@@ -20,9 +20,11 @@ from agent.drift.guard import Guard
 from agent.drift.refusals import cause_of
 from agent.drift.sequences import Sequences
 from agent.drift.tally import Tally
+from agent.drift.units import PICTURE_UNITS, UNITS
 from shared import limits
 from shared.bundle.manifest import Manifest
 from shared.drift.layout import RowCause
+from shared.drift.reference import Image
 from shared.errors import InvalidInput, NotFound
 from shared.preprocess.kernels import Array
 from shared.wire.window import Finding, Window
@@ -80,7 +82,8 @@ class Monitor:
         self._capacity = self._soon = 0
         if compiled is not None:
             self._guard = Guard.of(compiled.inputs.features)
-            self._sequences = Sequences(compiled.inputs.features, compiled.reference.duplicate_share)
+            units = PICTURE_UNITS if isinstance(compiled.reference.extraction, Image) else UNITS
+            self._sequences = Sequences(compiled.inputs.features, compiled.reference.duplicate_share, units)
             self._make_room(compiled)
 
     def _make_room(self, compiled: Compiled) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agent.drift.units import changed_unit
+from agent.drift.units import UNITS, changed_unit
 from shared.drift.reference import Feature
 from shared.preprocess.kernels import Array
 from shared.wire.window import Finding
@@ -41,9 +41,18 @@ _WINDOWED = (
 
 
 class Sequences:
-    """The state over the features of the input. `duplicates`: rows of this window that came again."""
+    """The state over the features of the input. `duplicates`: rows of this window that came again.
 
-    def __init__(self, features: Sequence[Feature], duplicate_share: float = 0.0) -> None:
+    units: the changes of unit that can happen to these features.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        duplicate_share: float = 0.0,
+        units: Sequence[tuple[str, float, float]] = UNITS,
+    ) -> None:
+        self._units = units
         self._leaves_out = len(features) > 1 and duplicate_share < _COMMON_SHARE
         self._features = list(features)
         self._numbers = np.array([feature.type != "category" for feature in features])
@@ -150,6 +159,7 @@ class Sequences:
             std=std,
             old_mean=feature.mean,
             old_std=feature.std,
+            units=self._units,
         )
         if unit:
             return Finding(feature=index, cause="unit", rows=rows, detail=unit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["UNITS", "changed_unit"]
+__all__ = ["PICTURE_UNITS", "UNITS", "changed_unit"]
 
 _FACTORS = {
     "10": 10.0,
@@ -38,13 +38,24 @@ UNITS: Sequence[tuple[str, float, float]] = (
     ("-273.15", 1.0, -273.15),
 )
 """(name, factor, offset)."""
+PICTURE_UNITS = [unit for unit in UNITS if unit[0] in ("*255", "/255")]
+"""Brightness and what is made of it has no unit that changes, but for the scale of the pixels: a blurred picture, whose
+sharpness is less than half, is not one in inches."""
 _LEAST_ROWS = 30
 _MEAN_FIT, _SPREAD_FIT = 0.15, 0.2
 _CHANCE = 2.0
 _LARGE = math.log(5.0)
 
 
-def changed_unit(*, rows: int, mean: float, std: float, old_mean: float, old_std: float) -> str:
+def changed_unit(
+    *,
+    rows: int,
+    mean: float,
+    std: float,
+    old_mean: float,
+    old_std: float,
+    units: Sequence[tuple[str, float, float]] = UNITS,
+) -> str:
     """The name of the change that explains the new mean and deviation; empty when none is needed or none does."""
     if rows < _LEAST_ROWS or not old_std > 0 or not std > 0:
         return ""
@@ -54,7 +65,7 @@ def changed_unit(*, rows: int, mean: float, std: float, old_mean: float, old_std
         return ""
     centred = abs(old_mean) < old_std / 2
     best, found = math.inf, ""
-    for name, factor, offset in UNITS:
+    for name, factor, offset in units:
         spread = abs(math.log(std / (factor * old_std)))
         off = abs(mean - (factor * old_mean + offset)) / (factor * old_std)
         size = abs(math.log(factor))

@@ -2,8 +2,8 @@
 
 Rules: what becomes of an alert is decided by `hub.alerts.lifecycle` and written in the transaction of the verdict it
 follows from; what is to be told then waits in the database, so that no route ever holds anything up and a restart loses
-nothing. A silence stops the telling and nothing else. While a rollout of the version goes on, rules with `hold` do not
-open: its gates have the same numbers.
+nothing. A silence stops the telling and nothing else. While gates watch a rollout of the version, rules with `hold` do
+not open: the gates have the same numbers. One that is paused, or only keeps what it has done, is watched by nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hub.alerts.delivery import Publish, deliver
 from hub.alerts.lifecycle import LIVE, Alert, Step, step
 from hub.alerts.signals import Reading, readings
 from hub.audit.log import AuditLog
-from hub.rollouts.state import ENDED
+from hub.rollouts.state import Status
 from hub.store import alerts as store
 from hub.store.alerts import AlertRow, DeliveryRow, SilenceRow
 from hub.store.database import Connection, Database
@@ -37,6 +37,7 @@ _AT_ONCE = 20
 _MAX_ATTEMPTS = 12
 _MAX_SILENCE_S = 30 * 86_400.0
 _MAX_TEXT_CHARS = 500
+_WATCHED = tuple(s.value for s in (Status.RUNNING, Status.ENDING, Status.ABORTING, Status.ROLLING_BACK))
 _FIELDS = ("state", "breached", "calm", "period_s", "opened_s", "resolved_s")
 
 
@@ -67,7 +68,7 @@ class AlertService:
         found = readings(self.config.rules, {row.level: row.result for row in results})
         keys = {_dedup(one, first): one for one in found}
         live = store.live_alerts(connection, keys)
-        held = store.rolling_out(connection, first.model, first.version, [status.value for status in ENDED])
+        held = store.rolling_out(connection, first.model, first.version, _WATCHED)
         silences = store.list_silences(connection, self._clock.now())
         for dedup, one in keys.items():
             self._step(connection, dedup, one, live.get(dedup), first, silences, held=held and one.rule.hold)

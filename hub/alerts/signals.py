@@ -89,13 +89,17 @@ def _devices(what: str) -> Callable[[Mapping[str, Any]], tuple[float, dict[str, 
     def read(result: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
         key = "faults" if what == "faulty" else "drifted"
         named = [
-            {"device_id": one["device_id"], "profile": one["profile"], key: list(one[key])}
+            {"device_id": one["device_id"], "profile": one["profile"], key: list(one[key]), **_meant(one, key)}
             for one in result["named"]
             if one[key]
         ]
         return float(result[what]), {"devices": named[:50], "of": result["devices"]}
 
     return read
+
+
+def _meant(one: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {"causes": list(one.get("causes", ()))} if key == "drifted" else {}
 
 
 _READ: Mapping[str, Callable[[Mapping[str, Any]], tuple[float, dict[str, Any]]]] = {

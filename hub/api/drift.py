@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
@@ -59,12 +60,16 @@ class MetricsAnswer(BaseModel):
 
 
 class OddDevice(BaseModel):
-    """A device and how odd its worst reading is among its profile's devices, in robust deviations."""
+    """A device and how odd its worst reading is, in robust deviations: among its profile's devices (`peers`) or against
+    its own last day (`past`); `score` is the larger one, and `against` says which."""
 
     device_id: str
     profile: str
     score: float
     reading: str
+    against: str
+    peers: float
+    past: float
     readings: dict[str, Any]
 
 
@@ -108,17 +113,7 @@ def drift_history(
 
 @router.get("/v1/odd-devices")
 def odd_devices(hub: HubDep, _: Reader, limit: Annotated[int, Query(ge=1, le=500)] = 20) -> OddDevices:
-    """The devices whose own readings (heat, memory, restarts, …) are the oddest among their profile's."""
-    found = hub.drift_views.top(limit)
-    return OddDevices(
-        items=[
-            OddDevice(
-                device_id=one.device_id,
-                profile=one.profile,
-                score=one.score,
-                reading=one.reading,
-                readings=one.readings,
-            )
-            for one in found
-        ]
-    )
+    """The devices whose own readings (heat, memory, restarts, …) are the oddest among their profile's, or
+    the furthest from their own past."""
+    found = hub.device_history.top(limit)
+    return OddDevices(items=[OddDevice(**msgspec.structs.asdict(one)) for one in found])

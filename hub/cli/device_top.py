@@ -1,4 +1,4 @@
-"""`skerry devices top`: the devices that do worst among their like."""
+"""`skerry devices top`: the devices that do worst among their like, or against their own past."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def top_devices(
     session: Session,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="So many.")] = 20,
 ) -> None:
-    """Show the devices whose heat, memory, load, disk or restarts are the oddest among those of their profile."""
+    """Show the devices whose heat, memory, load, disk or restarts are the oddest: among those of their
+    profile, or against their own last day."""
     items = session.client.get("/v1/odd-devices", limit=count)["items"]
     rows = [
         (
@@ -25,11 +26,12 @@ def top_devices(
             one["profile"],
             f"{one['score']:.1f}",
             one["reading"],
+            {"past": "own past", "peers": "profile"}.get(one["against"], ""),
             *(_shown(one["readings"].get(name)) for name in ("cpu_percent", "temperature_c", "restarts")),
         )
         for one in items
     ]
-    columns = ("device", "profile", "score", "worst reading", "cpu %", "°C", "restarts")
+    columns = ("device", "profile", "score", "worst reading", "against", "cpu %", "°C", "restarts")
     session.out.rows(items, columns, rows, empty="No device has told of its machine yet.")
 
 

@@ -1,7 +1,8 @@
 """Which devices: the newest windows of many devices against the reference, in one comparison. Pure.
 
 Rules: a feature of a device has drifted if it is a discovery among all features of all devices of the period, its
-effect is large enough, and both were so in the window before. Faults are looked for only where something points to one.
+effect is large enough, and both were so in the window before. What that means is named (`hub.monitoring.naming`).
+Faults are looked for only where something points to one; the contract's rate is held against every window.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from hub.monitoring.discovery import discoveries
 from hub.monitoring.divergence import compare
-from hub.monitoring.examine import Counted, Severity, Thresholds, examine
+from hub.monitoring.examine import Counted, Severity, Thresholds, examine, shifts_of
+from hub.monitoring.naming import causes_of
+from hub.monitoring.rates import RATE_LOW, rate_fault
 from shared.drift.layout import BINS, Cause, Cell
 from shared.drift.reference import Reference
 from shared.wire.window import Window
 
-__all__ = ["DeviceVerdict", "DeviceWindow", "judge_devices"]
+__all__ = ["DeviceVerdict", "DeviceWindow", "judge_devices", "silent"]
 
 _EFFECT = 0.05  # a device has fewer rows than a fleet, and more of them
 _CHUNK = 1_000
@@ -36,7 +39,8 @@ class DeviceWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of a device. found: for the next time. faults: cause and feature, like `stuck:temperature`."""
+    """What is said of a device. found: for the next time. faults: cause and feature, like `stuck:temperature`.
+    causes: what the drift of its inputs means, like `blur`."""
 
     device_id: str
     profile: str
@@ -45,6 +49,7 @@ class DeviceVerdict(msgspec.Struct, frozen=True, kw_only=True):
     drifted: tuple[str, ...]
     found: tuple[str, ...]
     js: float
+    causes: tuple[str, ...] = ()
 
 
 def judge_devices(
@@ -64,6 +69,8 @@ def judge_devices(
     for place, one in enumerate(windows):
         now = tuple(names[i] for i in np.flatnonzero(found[place]))
         faults = _faults(one, reference, cells, limits) if suspicious[place] else ()
+        rate = rate_fault(one.window, reference.rate, limits.chance)
+        faults = (*faults, f"{rate}:") if rate else faults
         broken = {text.partition(":")[2] for text in faults}
         drifted = tuple(name for name in now if name in one.before and name not in broken)
         severity = Severity.DATA_QUALITY if faults else Severity.INPUT_DRIFT if drifted else Severity.NONE
@@ -76,9 +83,35 @@ def judge_devices(
                 drifted=drifted,
                 found=now,
                 js=float(js[place].max(initial=0.0)),
+                causes=_causes(one, reference, cells, drifted) if drifted else (),
             )
         )
     return verdicts
+
+
+def silent(device_id: str, profile: str) -> DeviceVerdict:
+    """The verdict on a device that serves the version and told no rows although the contract asks for some."""
+    return DeviceVerdict(
+        device_id=device_id,
+        profile=profile,
+        severity=Severity.DATA_QUALITY,
+        faults=(f"{RATE_LOW}:",),
+        drifted=(),
+        found=(),
+        js=0.0,
+    )
+
+
+def _causes(
+    one: DeviceWindow, reference: Reference, cells: NDArray[np.int64], drifted: Sequence[str]
+) -> tuple[str, ...]:
+    shifts = shifts_of(reference, cells, np.maximum(one.cells, 0))
+    moved = {
+        feature.name: float(shifts[i])
+        for i, feature in enumerate(reference.features)
+        if feature.source == "input" and feature.name in drifted
+    }
+    return causes_of(reference.extraction, moved)
 
 
 def _compared(windows: Sequence[DeviceWindow], cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:

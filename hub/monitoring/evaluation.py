@@ -2,18 +2,20 @@
 
 Rules: a period is judged once, some time after its end, so that what was on its way is in it. The fleet is the sum of
 its profiles. Each period is one transaction: verdicts and what is remembered for the next one stand or fall together.
-A version whose reference cannot be read is left for later.
+A version whose reference cannot be read is left for later. A device is judged by its newest window, which may have
+come after the period while the verdict waited; no window is judged twice, so none confirms its own drift.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from hub.monitoring.devices import DeviceVerdict, DeviceWindow, judge_devices
+from hub.monitoring.devices import DeviceVerdict, DeviceWindow, judge_devices, silent
 from hub.monitoring.examine import Severity, reference_cells
 from hub.monitoring.judge import Memory, judge, listed
 from hub.monitoring.references import References, Watched
@@ -28,6 +30,7 @@ from hub.store.drift import (
     pending_periods,
     put_result,
     set_found,
+    silent_devices,
     sums_of,
 )
 from hub.store.failures import plain_errors
@@ -45,6 +48,21 @@ _NAMED_COUNT = 200
 _GRACE_S = 60.0
 _WINDOWS = msgspec.msgpack.Decoder(Window)
 _MEMORIES = msgspec.msgpack.Decoder(Memory)
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found of a device, and in which window of its."""
+
+    of: str = ""
+    names: tuple[str, ...] = ()
+
+
+def _found(stored: Any) -> Found:
+    return msgspec.convert(stored, Found) if isinstance(stored, dict) else Found(names=tuple(stored))
+
+
+def _name(window: Window) -> str:
+    return f"{window.series}/{window.window_id}"
 
 
 def sums_from(row: SumRow) -> Sums:
@@ -116,7 +134,7 @@ class Evaluation:
     def _devices(self, connection: Connection, pending: Pending, watched: Watched, fleet: Sums) -> ResultRow:
         if watched.reference is None:
             raise ValueError("devices are judged against a reference")
-        windows, before = [], {}
+        windows: list[DeviceWindow] = []
         for row in latest_windows(connection, pending):
             try:
                 window = _WINDOWS.decode(bytes(row.window))
@@ -124,21 +142,26 @@ class Evaluation:
             except (InvalidInput, msgspec.MsgspecError) as error:  # it was read once: the disk is at fault
                 _LOG.error("the newest window of %s cannot be read: %s", row.device_id, error)
                 continue
-            if window.epsilon:
-                continue  # noise hides one device on purpose
-            before[row.device_id] = tuple(row.found)
+            found = _found(row.found)
+            if window.epsilon or found.of == _name(window):
+                continue  # noise hides one device on purpose; or this window was judged already
             windows.append(
                 DeviceWindow(
                     device_id=row.device_id,
                     profile=row.profile,
                     window=window,
                     cells=counts.cells,
-                    before=tuple(row.found),
+                    before=found.names,
                 )
             )
         cells = reference_cells(watched.reference, pending.period_s, pending.period_s + self._period_s)
         verdicts = judge_devices(windows, watched.reference, cells)
-        set_found(connection, pending.model, {v.device_id: v.found for v in verdicts if v.found != before[v.device_id]})
+        judged = [(w, Found(of=_name(w.window), names=v.found)) for w, v in zip(windows, verdicts, strict=True)]
+        news = {w.device_id: msgspec.to_builtins(found) for w, found in judged if w.before or found.names}
+        set_found(connection, pending.model, news)
+        if watched.reference.rate.least_per_h:
+            quiet = silent_devices(connection, pending, self._period_s, _NAMED_COUNT)
+            verdicts += [silent(device_id, profile) for device_id, profile in quiet]
         return _row(pending, DEVICES, _worst(verdicts), fleet.rows, _named(verdicts), b"")
 
 
@@ -153,7 +176,7 @@ def _named(verdicts: Sequence[DeviceVerdict]) -> dict[str, object]:
         "faulty": sum(bool(v.faults) for v in verdicts),
         "drifted": sum(bool(v.drifted) for v in verdicts),
         "named": [
-            {"device_id": v.device_id, "profile": v.profile, "faults": v.faults, "drifted": v.drifted, "js": v.js}
+            {name: getattr(v, name) for name in ("device_id", "profile", "faults", "drifted", "causes", "js")}
             for v in told[:_NAMED_COUNT]
         ],
     }

@@ -25,7 +25,17 @@ from hub.monitoring.divergence import compare, wasserstein
 from shared.drift.layout import BINS, Cause, Cell
 from shared.drift.reference import Reference
 
-__all__ = ["Counted", "Drifted", "Examination", "Fault", "Severity", "Thresholds", "examine", "reference_cells"]
+__all__ = [
+    "Counted",
+    "Drifted",
+    "Examination",
+    "Fault",
+    "Severity",
+    "Thresholds",
+    "examine",
+    "reference_cells",
+    "shifts_of",
+]
 
 Counts = NDArray[np.int64]
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
@@ -154,7 +164,7 @@ def _drifted(
     found = discoveries(np.where(enough, result.p, 1.0), limits.false_discoveries)
     found &= enough & (result.js >= limits.min_effect)
     earlier = np.array(before if len(before) == len(found) else [False] * len(found), bool)
-    shifts = _shifts(reference, cells, counted.cells)
+    shifts = shifts_of(reference, cells, counted.cells)
     return tuple(
         Drifted(
             feature=feature.name,
@@ -171,7 +181,8 @@ def _drifted(
     )
 
 
-def _shifts(reference: Reference, cells: Counts, seen: Counts) -> NDArray[np.float64]:
+def shifts_of(reference: Reference, cells: Counts, seen: Counts) -> NDArray[np.float64]:
+    """How far each feature moved, in standard deviations of the reference, with sign."""
     centres = np.array([_centres(f.edges, f.least, f.greatest) for f in reference.features])
     scale = np.array([feature.std for feature in reference.features])
     moved = wasserstein(cells[:, :BINS], np.maximum(seen[:, :BINS], 0), centres)
@@ -220,9 +231,10 @@ def _causes(
     named = {**_CELL_CAUSES, Cell.OTHER: Cause.NEW_CATEGORY} if category else _CELL_CAUSES
     for cell, cause in named.items():
         rows, usual = int(counted.cells[index, cell]), int(cells[index, cell]) / total
-        if cause is Cause.MISSING and presence and rows <= counted.rows * (1.0 - presence):
-            continue
-        if rows > max(least, 2.0 * usual * counted.rows) and _unlikely(rows, counted.rows, usual, limits.chance):
+        if cause is Cause.MISSING and presence:  # the contract says what is usual, whatever the reference data had
+            if rows > counted.rows * (1.0 - presence) and _unlikely(rows, counted.rows, 1.0 - presence, limits.chance):
+                found[cause] = rows
+        elif rows > max(least, 2.0 * usual * counted.rows) and _unlikely(rows, counted.rows, usual, limits.chance):
             found[cause] = rows
     return found
 

@@ -1,21 +1,24 @@
-"""How odd a device's own readings are among its peers: robust scores from median and MAD. Pure.
+"""How odd a device's own readings are, among its peers and against its own past: robust scores. Pure, and vectorised.
 
-Rules: peers are the devices of the same profile; fewer than `LEAST_PEERS` say nothing. A reading scores how many robust
-deviations it lies on the bad side of the median; half a deviation at the least is what the reading is measured to
-(`_FLOOR`), so that a fleet that is all alike does not make a small difference large. A device's score is its worst.
+Rules: peers are the devices of the same profile; fewer than `LEAST_PEERS` say nothing, nor do fewer than `LEAST_PAST`
+earlier readings of the device. A reading scores how many robust deviations (median and MAD) it lies on the bad side of
+the median; a deviation is at least what the reading is measured to (`_FLOOR`), so that a fleet that is all alike, or a
+device that never changed, does not make a small difference large. A device's score is the worst of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["LEAST_PEERS", "DeviceHealth", "rank"]
+__all__ = ["LEAST_PAST", "LEAST_PEERS", "READINGS", "DeviceHealth", "Moment", "Oddness", "oddness"]
 
 LEAST_PEERS = 5
+LEAST_PAST = 8
 _MAD = 1.4826
 _FLOOR: Mapping[str, tuple[int, float]] = {
     "cpu_percent": (1, 5.0),
@@ -27,42 +30,89 @@ _FLOOR: Mapping[str, tuple[int, float]] = {
     "battery_percent": (-1, 5.0),
 }
 """By reading: which side is bad, and the least deviation."""
+READINGS = tuple(_FLOOR)
+"""The order of the columns of a table of readings."""
+Table = NDArray[np.float64]
+Ids = NDArray[np.str_]
+
+
+class Moment(NamedTuple):
+    """Readings of many devices at one time. ids: ascending. values: [devices, READINGS], NaN where not told."""
+
+    ids: Ids
+    values: NDArray[np.floating[Any]]
 
 
 class DeviceHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """score: robust deviations of the worst reading (`reading`), 0 without peers. readings: as the device told them."""
+    """score: robust deviations of the worst reading (`reading`), the larger of `peers` and `past`; 0: nothing is worse
+    than usual, or there is nothing to compare with. against: which of the two. readings: as the device told them."""
 
     device_id: str
     profile: str
     score: float
     reading: str
+    against: str
+    peers: float
+    past: float
     readings: dict[str, Any]
 
 
-def rank(devices: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[DeviceHealth]:
-    """(device, profile, readings) with scores, the oddest first."""
-    by_profile: dict[str, list[int]] = {}
-    for place, (_, profile, _) in enumerate(devices):
-        by_profile.setdefault(profile, []).append(place)
-    worst = np.zeros(len(devices))
-    named = [""] * len(devices)
-    for places in by_profile.values():
-        for reading, (side, floor) in _FLOOR.items():
-            values = np.array([_number(devices[place][2].get(reading)) for place in places])
-            known = ~np.isnan(values)
-            if known.sum() < LEAST_PEERS:
-                continue
-            middle = float(np.median(values[known]))
-            spread = max(_MAD * float(np.median(np.abs(values[known] - middle))), floor)
-            for place, score in zip(places, side * (values - middle) / spread, strict=True):
-                if score > worst[place]:  # false for NaN
-                    worst[place], named[place] = score, reading
-    found = [
-        DeviceHealth(device_id=d, profile=p, score=float(worst[i]), reading=named[i], readings=dict(r))
-        for i, (d, p, r) in enumerate(devices)
-    ]
-    return sorted(found, key=lambda one: (-one.score, one.device_id))
+class Oddness(NamedTuple):
+    """By device: the worst score among its peers and against its past, and the column of `READINGS` of each."""
+
+    peers: Table
+    peers_reading: NDArray[np.intp]
+    past: Table
+    past_reading: NDArray[np.intp]
+
+    @property
+    def score(self) -> Table:
+        """The worse of both."""
+        return np.maximum(self.peers, self.past)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+def oddness(now: Moment, profiles: Ids, past: Sequence[Moment]) -> Oddness:
+    """Scores of every device of `now`; `profiles` in its order, `past` in any order."""
+    among = np.zeros(now.values.shape)
+    for profile in np.unique(profiles):
+        mine = profiles == profile
+        values = np.asarray(now.values[mine], np.float64)
+        for column in range(len(READINGS)):
+            among[mine, column] = _scores(values[:, column], values[np.newaxis, :, column], column, LEAST_PEERS)
+    own = np.zeros(now.values.shape)
+    places = [_places(moment.ids, now.ids) for moment in past]
+    for column in range(len(READINGS)):  # one reading at a time bounds the memory to moments times devices
+        earlier = np.full((len(now.ids), len(past)), np.nan)
+        for k, (moment, (there, at)) in enumerate(zip(past, places, strict=True)):
+            earlier[there, k] = moment.values[at, column]
+        own[:, column] = _scores(np.asarray(now.values[:, column], np.float64), earlier, column, LEAST_PAST)
+    return Oddness(among.max(axis=1), among.argmax(axis=1), own.max(axis=1), own.argmax(axis=1))
+
+
+def _places(earlier: Ids, ids: Ids) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which of `ids` are in `earlier`, and where these are."""
+    if not len(earlier):
+        return np.zeros(len(ids), bool), np.zeros(0, np.intp)
+    at = np.minimum(np.searchsorted(earlier, ids), len(earlier) - 1)
+    there = earlier[at] == ids
+    return there, at[there]
+
+
+def _scores(values: Table, others: Table, column: int, least: int) -> Table:
+    """[n] values against the rows of others [n or 1, m]; 0 where one of them is not known, or too few others are."""
+    side, floor = _FLOOR[READINGS[column]]
+    middle, known = _median(others)
+    spread = _MAD * _median(np.abs(others - middle[:, np.newaxis]))[0]
+    score = side * (values - middle) / np.maximum(spread, floor)
+    return np.where((known >= least) & np.isfinite(score), np.maximum(score, 0.0), 0.0)
+
+
+def _median(rows: Table) -> tuple[Table, NDArray[np.intp]]:
+    """The median of what is known in each row (NaN: nothing is), and how many that are."""
+    known = np.sum(~np.isnan(rows), axis=1)
+    if not rows.shape[1]:
+        return np.full(len(rows), np.nan), known
+    ordered = np.sort(rows, axis=1)  # NaN comes last
+    low, high = np.maximum(known - 1, 0) // 2, np.minimum(known // 2, rows.shape[1] - 1)
+    pairs = np.take_along_axis(ordered, np.stack([low, high], axis=1), axis=1)
+    return pairs.mean(axis=1), known

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.monitoring.health import DeviceHealth, rank
 from hub.store.database import Database
-from hub.store.drift import ResultRow, latest_results, list_metrics, list_results, system_readings
+from hub.store.drift import ResultRow, latest_results, list_metrics, list_results
 from hub.store.models import get_model
 from hub.store.page import PageRequest
 from hub.store.registry import get_version
 from shared.clock import Clock
 
 __all__ = ["DriftViews"]
-
-_MAX_DEVICES_COUNT = 20_000
 
 
 class DriftViews:
@@ -49,8 +46,3 @@ class DriftViews:
         with self._db.read() as connection:
             get_model(connection, model)
             return list_metrics(connection, model, self._clock.now() - hours * 3600.0)
-
-    def top(self, limit: int) -> list[DeviceHealth]:
-        """The devices whose own readings are the oddest among their profile's."""
-        with self._db.read() as connection:
-            return rank(system_readings(connection, _MAX_DEVICES_COUNT))[:limit]

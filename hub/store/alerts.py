@@ -159,10 +159,10 @@ def alert_report(connection: Connection, since_s: float) -> list[dict[str, Any]]
     ]
 
 
-def rolling_out(connection: Connection, model: str, version: int, ended: Collection[str]) -> bool:
-    """Whether a rollout of the version goes on."""
+def rolling_out(connection: Connection, model: str, version: int, going_on: Collection[str]) -> bool:
+    """Whether a rollout of the version has one of these statuses."""
     r = rollouts.c
-    query = select(r.rollout_no).where(r.model == model, r.version == version, r.status.not_in(sorted(ended))).limit(1)
+    query = select(r.rollout_no).where(r.model == model, r.version == version, r.status.in_(sorted(going_on))).limit(1)
     return connection.execute(query).first() is not None
 
 

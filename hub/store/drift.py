@@ -10,7 +10,15 @@ from sqlalchemy import Connection, and_, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store.page import PageRequest, after
-from hub.store.schema import app_metrics, device_status, devices, drift_results, drift_sums, window_latest
+from hub.store.schema import (
+    app_metrics,
+    device_models,
+    device_status,
+    devices,
+    drift_results,
+    drift_sums,
+    window_latest,
+)
 
 __all__ = [
     "Pending",
@@ -24,9 +32,9 @@ __all__ = [
     "pending_periods",
     "put_result",
     "set_found",
+    "silent_devices",
     "sums_of",
     "sums_since",
-    "system_readings",
 ]
 
 
@@ -138,21 +146,43 @@ def put_result(connection: Connection, rows: Sequence[ResultRow]) -> None:
 
 
 def latest_windows(connection: Connection, pending: Pending) -> list[Any]:
-    """(device_id, profile, window, found) of the devices whose newest window came in this period."""
+    """(device_id, profile, window, found) of the devices whose newest window came in this period or after it."""
     w = window_latest.c
     query = select(w.device_id, w.profile, w.window, w.found).where(
-        w.model == pending.model, w.version == pending.version, w.period_s == pending.period_s
+        w.model == pending.model, w.version == pending.version, w.period_s >= pending.period_s
     )
     return list(connection.execute(query.order_by(w.device_id)))
 
 
-def set_found(connection: Connection, model: str, found: Mapping[str, Sequence[str]]) -> None:
-    """Remember what was found of devices."""
+def silent_devices(connection: Connection, pending: Pending, period_s: int, limit: int) -> list[tuple[str, str]]:
+    """(device, profile) of active devices that serve the version and were heard in this period, but whose newest window
+    of it came two periods ago or more."""
+    w, d, s, m = window_latest.c, devices.c, device_status.c, device_models.c
+    query = (
+        select(w.device_id, d.profile)
+        .join(devices, d.device_id == w.device_id)
+        .join(device_status, s.device_id == w.device_id)
+        .join(device_models, and_(m.device_id == w.device_id, m.model == w.model, m.version == w.version))
+        .where(
+            w.model == pending.model,
+            w.version == pending.version,
+            w.period_s <= pending.period_s - 2 * period_s,
+            d.status == "active",
+            s.last_seen_s >= pending.period_s + period_s,
+        )
+        .order_by(w.device_id)
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def set_found(connection: Connection, model: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remember what was found of devices (JSON values)."""
     if not found:
         return
     w = window_latest.c
     statement = update(window_latest).where(w.model == model, w.device_id == bindparam("of_device"))
-    rows = [{"of_device": d, "found": list(names)} for d, names in sorted(found.items())]
+    rows = [{"of_device": d, "found": dict(what)} for d, what in sorted(found.items())]
     connection.execute(statement.values(found=bindparam("found")), rows)
 
 
@@ -185,23 +215,6 @@ def list_results(connection: Connection, model: str, version: int, level: str, p
 
 def _result(row: Any) -> ResultRow:
     return ResultRow(**{**row, "state": bytes(row["state"])})
-
-
-def system_readings(connection: Connection, limit: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(device, profile, readings of its machine) of active devices that have told any."""
-    query = (
-        select(devices.c.device_id, devices.c.profile, device_status.c.heartbeat)
-        .join(device_status, device_status.c.device_id == devices.c.device_id)
-        .where(devices.c.status == "active", device_status.c.heartbeat_s.is_not(None))
-        .order_by(devices.c.device_id)
-        .limit(limit)
-    )
-    found = []
-    for device_id, profile, heartbeat in connection.execute(query):
-        system = (heartbeat or {}).get("system")
-        if isinstance(system, dict):
-            found.append((device_id, profile, {**system, "disk_free_bytes": heartbeat.get("disk_free_bytes")}))
-    return found
 
 
 def list_metrics(connection: Connection, model: str, since_s: float) -> list[dict[str, Any]]:

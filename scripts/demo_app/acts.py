@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scripts.demo_app.dirty_lens import dirty_lens
 from scripts.demo_app.predictions import Application, SteadyLoad
 from scripts.demo_app.processes import DemoFailed, wait_until
 from scripts.demo_app.stage import Device, Stage
@@ -261,6 +262,11 @@ ACTS = (
         "A better version, under load",
         "First to a canary, then to all, while applications keep asking.",
         _second_version,
+    ),
+    Act(
+        "A dirty lens",
+        "Two cameras see blurred, hazy pictures. The hub gets counts only, and says which two and what it is.",
+        dirty_lens,
     ),
     Act("The fleet, seen from the hub", "What an operator looks at.", _status),
 )

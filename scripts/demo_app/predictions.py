@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from scripts.demo_app.data import DataSet
 
-__all__ = ["Application", "Measured", "SteadyLoad"]
+__all__ = ["Application", "Camera", "Measured", "SteadyLoad"]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -50,14 +51,19 @@ class Application:
 
     def predict(self, image: NDArray[np.uint8]) -> tuple[int, str]:
         """The most probable class of one image and the version that answered; any failure is an exception."""
+        scores, version = self.ask(image[np.newaxis])
+        return int(np.argmax(scores[0])), version
+
+    def ask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
+        """The scores of images [n, pixels], and the version that answered; any failure is an exception."""
         header = json.dumps(
             {
                 "inputs": [
                     {
                         "name": "x",
-                        "shape": [1, image.size],
+                        "shape": list(images.shape),
                         "datatype": "UINT8",
-                        "parameters": {"binary_data_size": image.size},
+                        "parameters": {"binary_data_size": images.size},
                     }
                 ]
             }
@@ -65,7 +71,7 @@ class Application:
         self._connection.request(
             "POST",
             self._path,
-            header + image.tobytes(),
+            header + images.tobytes(),
             {"Inference-Header-Content-Length": str(len(header)), "Content-Type": "application/octet-stream"},
         )
         answer = self._connection.getresponse()
@@ -73,10 +79,10 @@ class Application:
         if answer.status != 200:
             raise http.client.HTTPException(f"{answer.status}: {body[:200]!r}")
         content = json.loads(body)
-        scores = content["outputs"][0]["data"]
-        if len(scores) != self._labels:
-            raise http.client.HTTPException(f"{len(scores)} scores for {self._labels} classes")
-        return int(np.argmax(scores)), str(content["model_version"])
+        scores = np.array(content["outputs"][0]["data"])
+        if scores.size != len(images) * self._labels:
+            raise http.client.HTTPException(f"{scores.size} scores for {len(images)} images of {self._labels} classes")
+        return scores.reshape(len(images), self._labels), str(content["model_version"])
 
     def measure(self, data: DataSet, count: int) -> Measured:
         """Send `count` held-out images, one after the other."""
@@ -125,3 +131,34 @@ class SteadyLoad:
                 self.failures.append(f"{type(error).__name__}: {error}")
             else:
                 self.answers[version] = self.answers.get(version, 0) + 1
+
+
+class Camera:
+    """Asks about ten pictures at a time until it is stopped; `lens` is what it makes of them."""
+
+    def __init__(self, application: Application, data: DataSet, pause_s: float = 0.05) -> None:
+        self._application, self._data, self._pause_s = application, data, pause_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self.lens: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda pictures: pictures
+        self.failures: list[str] = []
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the request in flight."""
+        self._stop.set()
+        self._thread.join()
+        self._application.close()
+
+    def _run(self) -> None:
+        at = 0
+        while not self._stop.wait(self._pause_s):
+            places = (at + np.arange(10)) % len(self._data.test_x)
+            at += 10
+            try:
+                self._application.ask(self.lens(self._data.test_x[places]))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.failures.append(f"{type(error).__name__}: {error}")

@@ -68,7 +68,11 @@ class Stage:
         """Start the hub as a child and wait until it answers."""
         port, mqtt, nats = free_ports(3)
         self.url = f"https://127.0.0.1:{port}"
-        env = {"SKERRY_HUB_MQTT_PORT": str(mqtt), "SKERRY_HUB_NATS__PORT": str(nats)}
+        env = {
+            "SKERRY_HUB_MQTT_PORT": str(mqtt),
+            "SKERRY_HUB_NATS__PORT": str(nats),
+            "SKERRY_HUB_MONITORING__PERIOD_S": "5",  # an hour, outside a demo
+        }
         data = self.folder / "hub"
         self.children.start(
             "hub", [str(_BIN / "skerry-hub"), "serve", "--data", str(data), "--port", str(port), "--json"], env
@@ -88,7 +92,7 @@ class Stage:
 
     def start_agent(self, device: Device) -> None:
         """Start the agent of one device as a child."""
-        env = {"SKERRY_AGENT_TELEMETRY_INTERVAL_S": "1"}
+        env = {"SKERRY_AGENT_TELEMETRY_INTERVAL_S": "1", "SKERRY_AGENT_DRIFT__WINDOW_S": "2"}
         command = [str(_BIN / "skerry-agent"), "run", "--state", str(device.state)]
         self.children.start(device.name, command, env)
 

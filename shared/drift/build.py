@@ -38,6 +38,7 @@ _CHUNK = 128
 _PROJECTIONS = 12
 _NEVER = 1e-9
 _LEAST_RUN, _MOST_RUN = 12, 4096
+_OUTER = 0.1  # the least of forty rows or more lies in this share of the reference, but once in a hundred windows
 
 
 class ReferenceData:
@@ -231,13 +232,15 @@ def _moments(finite: Array) -> dict[str, float]:
 
 
 def _habits(finite: Array) -> dict[str, float]:
-    """How long one value lasts by chance, and how common the extremes are."""
+    """How long one value lasts by chance, and how common one value far out is: rows may share it as their extreme."""
     if not finite.size:
         return {}
-    _values, counts = np.unique(finite, return_counts=True)
+    values, counts = np.unique(finite, return_counts=True)
     share = counts.max() / len(finite)
     stuck = 0 if share > 0.9 else min(max(_LEAST_RUN, math.ceil(math.log(_NEVER) / math.log(share))), _MOST_RUN)
-    return {"stuck_rows": stuck, "extreme_share": float(max(counts[0], counts[-1])) / len(finite)}
+    low, high = np.quantile(finite, (_OUTER, 1.0 - _OUTER))
+    extreme = counts[(values <= low) | (values >= high)].max()
+    return {"stuck_rows": stuck, "extreme_share": float(extreme) / len(finite)}
 
 
 def _classes(outputs: Array) -> Classes:

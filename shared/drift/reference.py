@@ -80,7 +80,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     nothing), presence (the least share of rows that have a value), policy: whether a row that breaks it is only counted
     or refused. edges: bin k holds values from edges[k-1] up to below edges[k]. counts: rows in each of the 24 cells.
     least, greatest, mean, std: of the finite values. stuck_rows: so many equal values in a row do not happen (0: they
-    may). extreme_share: share of rows that lie exactly on the least or on the greatest value, whichever is more.
+    may). extreme_share: share of rows that lie exactly on one value far out (the commonest in the outer tenths).
     """
 
     name: FeatureName

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from hub.alerts.config import AlertConfig, EmailRoute, WebhookRoute, load_config
 from hub.alerts.delivery import SIGNATURE_HEADER
@@ -23,7 +23,7 @@ from hub.audit.log import AuditLog
 from hub.store.database import Database
 from hub.store.drift import ResultRow
 from hub.store.page import PageRequest
-from hub.store.schema import alert_deliveries
+from hub.store.schema import alert_deliveries, rollouts
 from shared.errors import Conflict
 from tests.alerts.test_rules_and_lifecycle import verdict
 from tests.ingest.test_ingest_service import FixedClock
@@ -109,6 +109,29 @@ def test_a_pending_alert_cannot_be_acknowledged(site: Site) -> None:
     with pytest.raises(Conflict) as caught:
         site.alerts.acknowledge(alert.alert_id, "", "", "olga")
     assert caught.value.code == "alert.not_open"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [("running", "pending"), ("keeping", "open"), ("paused", "open"), ("finished", "open")]
+)
+def test_drift_is_left_to_the_gates_only_while_they_watch_a_rollout(site: Site, status: str, state: str) -> None:
+    blank = {c.name: _blank(c) for c in rollouts.columns if not c.primary_key and not c.nullable}
+    result = verdict(0.0)
+    result["drifted"] = [
+        {"feature": "x", "source": "output", "confirmed": True, "js": 0.4, "p": 0.0, "shift": 1.0, "found": True}
+    ]
+    row = ResultRow(model="m", period_s=1, version=1, arm="", level="fleet", severity=2, rows=9, result=result)
+    with site.db.write() as connection:
+        connection.execute(insert(rollouts).values(blank | {"model": "m", "version": 1, "status": status}))
+        site.alerts.hear(connection, [row])
+    (alert,) = site.alerts.page(ALL, None, PAGE)
+    assert (alert.rule, alert.state, alert.detail["held"]) == ("prediction-drift", state, state == "pending")
+
+
+def _blank(column: Any) -> Any:
+    """A value that says nothing."""
+    kind = column.type.python_type
+    return kind() if kind in (str, int, float, bool, dict, list, bytes) else 0
 
 
 @contextmanager

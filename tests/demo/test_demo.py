@@ -61,7 +61,7 @@ def left_behind(folder: Path) -> list[str]:
 def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
     facts_file = tmp_path / "facts.json"
     with demo(folder, "--json", str(facts_file)) as process:
-        said, _ = process.communicate(timeout=400)
+        said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     facts = json.loads(facts_file.read_text())
     assert len(facts["version_2"]) == 5
@@ -74,6 +74,9 @@ def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
     assert load["failures"] == 0
     assert load["answers"]["2"] > 0
     assert load["answers"]["3"] == 0
+    lens = facts["dirty_lens"]
+    assert set(lens["causes"]) == {"device-2", "device-4"}
+    assert all(set(causes) >= {"blur", "brighter"} for causes in lens["causes"].values())
     assert facts["status"]["devices"]["online"] == 5
     assert "done in" in said
     assert left_behind(folder) == []

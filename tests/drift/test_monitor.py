@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from agent.drift.compiled import Compiled
 from agent.drift.feedback import Labelled
 from agent.drift.monitor import Monitor
+from agent.drift.sequences import Sequences
+from agent.drift.units import PICTURE_UNITS
 from shared import canonical
 from shared.drift.check import outcomes_of, read_window
 from shared.drift.contract import FeatureContract
@@ -341,3 +344,12 @@ def test_memory_does_not_grow_with_the_number_of_rows() -> None:
     tracemalloc.stop()
     assert grown < 20_000
     assert monitor._tally.cells.nbytes == len(REFERENCE.features) * CELLS * 4
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1 / 2.54, []), (1 / 255, ["/255"])])
+def test_a_blurred_picture_is_no_change_of_unit_but_other_pixels_are(factor: float, found: list[str]) -> None:
+    sharpness = msgspec.structs.replace(REFERENCE.features[1], name="sharpness", mean=1.35, std=0.2)
+    sequences = Sequences([sharpness], units=PICTURE_UNITS)
+    rows = np.random.default_rng(3).normal(1.35, 0.2, (300, 1)) * factor
+    sequences.add(rows.astype(np.float32))
+    assert [finding.detail for finding in sequences.findings() if finding.cause == "unit"] == found

@@ -92,6 +92,33 @@ def test_two_devices_that_went_wrong_are_named(site: Site) -> None:
     assert calm.result["named"] == []
 
 
+def test_a_window_that_came_while_the_verdict_waited_is_judged_and_confirms_nothing_by_itself(site: Site) -> None:
+    """Devices send on while the hub waits some time after a period's end; none of them goes unjudged for that."""
+
+    def tell(number: int, at: float) -> None:
+        site.clock.at = at
+        said = [told(a_window(number, 100, seed=3, shift=2.0, feature=1), number, device="dev0")]
+        said += [told(a_window(number, 100, seed=4), number, device="dev1")]
+        site.ingest.commit(said)
+
+    def judged(at: float) -> ResultRow:
+        site.clock.at = at
+        assert site.evaluation.run() == 1
+        with site.db.read() as connection:
+            return {row.level: row for row in latest_results(connection, "table")}[DEVICES]
+
+    start = 100.0 * PERIOD_S
+    tell(1, start + 10)
+    tell(2, start + PERIOD_S + 5)  # in the next period, before the first one is judged
+    first = judged(start + PERIOD_S + 70)
+    assert (first.result["devices"], first.result["named"]) == (2, [])
+    second = judged(start + 2 * PERIOD_S + 70)  # nothing newer came: window 2 was judged before
+    assert second.result["named"] == []
+    tell(3, start + 2 * PERIOD_S + 80)
+    third = judged(start + 3 * PERIOD_S + 70)
+    assert [(one["device_id"], one["drifted"]) for one in third.result["named"]] == [("dev0", ["x1"])]
+
+
 def test_a_fault_is_named_at_once_with_its_device(site: Site) -> None:
     stuck = {"dev3": {"findings": [Finding(feature=1, cause="stuck", rows=90)]}}
     levels = site.period(100, **stuck)

@@ -54,6 +54,7 @@ from hub.store.schema.registry import alias_history, blobs, datasets, gate_resul
 from hub.store.schema.rollouts import rollout_arrivals, rollout_devices, rollout_events, rollout_groups, rollouts
 from hub.store.schema.running import leases
 from hub.store.schema.trust import tuf_files, tuf_metadata, tuf_staged
+from hub.store.schema.watching import device_errors, device_history, device_outcomes
 
 __all__ = [
     "alert_deliveries",
@@ -72,11 +73,14 @@ __all__ = [
     "deployments",
     "device_certificates",
     "device_epochs",
+    "device_errors",
     "device_events",
     "device_group_members",
     "device_group_references",
     "device_groups",
+    "device_history",
     "device_models",
+    "device_outcomes",
     "device_samples",
     "device_status",
     "device_tags",

@@ -68,7 +68,7 @@ window_latest = Table(
     Column("period_s", BigInteger, nullable=False),
     Column("received_s", Float, nullable=False),
     Column("window", LargeBinary, nullable=False),  # the message's body
-    Column("found", JSON, nullable=False),  # features that were found in the last verdict on this device
+    Column("found", JSON, nullable=False),  # in the last verdict on this device, and in which window
     Index("ix_window_latest_model", "model", "version", "period_s"),
 )
 
