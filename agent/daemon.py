@@ -44,6 +44,7 @@ from agent.telemetry.health import HealthSource
 from agent.telemetry.process import rss_bytes
 from agent.telemetry.running import RunMarker
 from agent.training.intake import SampleIntake
+from agent.training.journal import TrainingStatus
 from shared import __version__, durable
 from shared.clock import Clock, SystemClock
 from shared.errors import InvalidInput, SkerryError
@@ -157,6 +158,7 @@ class Daemon:
         self._serving = asyncio.Event()
         self._stop = asyncio.Event()
         self._hub: Callable[[], HubStatus] = HubStatus
+        self._training: Callable[[], TrainingStatus] = TrainingStatus
         self._tasks: list[asyncio.Task[None]] = []
 
     def _drift_keeper(self) -> DriftKeeper:
@@ -226,8 +228,18 @@ class Daemon:
 
     def _keep_the_rest(self) -> None:
         """Import and start what talks to the hub."""
-        from agent.parts import HubParts
+        from agent.parts import HubParts, make_training
 
+        training = make_training(
+            self._paths, self._identity, self._store, self._settings, self._profile, self._host, self._installer,
+            self._samples, self._outbox, self._clock,
+        )  # fmt: skip
+
+        def replaced() -> None:
+            self._health.tell()
+            training.heads.wake()
+
+        self._training, self._host.replaced = training.status, replaced
         hub = HubParts(
             paths=self._paths,
             identity=self._identity,
@@ -240,6 +252,7 @@ class Daemon:
             clock=self._clock,
             random=self._random,
             health=lambda: self._health.tell(crashes=True),
+            training=training,
         )
 
         def status() -> HubStatus:
@@ -313,7 +326,12 @@ class Daemon:
             rss_bytes=rss_bytes(),
             hub=self._hub(),
             models=self._installer.status(),
+            training=self._training(),
         )
+
+    async def training(self) -> TrainingStatus:
+        """For `skerry-agent training show`."""
+        return self._training()
 
     async def history(self, model: str | None) -> list[HistoryEntry]:
         """For `skerry-agent history`, newest first."""

@@ -34,6 +34,8 @@ service = typer.Typer(help="Run the agent under systemd.", no_args_is_help=True,
 app.add_typer(service, name="service")
 data = typer.Typer(help="The labelled samples that this device keeps.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+training = typer.Typer(help="What this device trains on its own data.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(training, name="training")
 
 
 def default_state() -> Path:
@@ -346,6 +348,20 @@ def data_erase(
             typer.confirm(f"{what} will be destroyed. Go on?", abort=True, err=True)
         erase(_paths(state))
         output.result({"erased": found}, [f"{what} are destroyed, and their key."])
+
+    _run(as_json, work)
+
+
+@training.command("show", epilog="Example: skerry-agent training show")
+def training_show(state: StateOption = None, as_json: JsonOption = False) -> None:
+    """The last offers to train, what this device said to them, its rounds, and its own heads."""
+
+    def work(output: Output) -> None:
+        with _local(state) as agent:
+            data = agent.get("/skerry/training")
+        from agent.training.view import training_lines
+
+        output.result(data, training_lines(data))
 
     _run(as_json, work)
 

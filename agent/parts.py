@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from agent.identity.renewing import Renewing
 from agent.identity.store import Identity, IdentityStore
+from agent.inference.host import ModelHost
 from agent.link.desired import DesiredStore
 from agent.link.fallback import HttpsFallback
 from agent.link.link import Link, LinkStatus
@@ -17,11 +18,43 @@ from agent.paths import AgentPaths
 from agent.settings import AgentSettings
 from agent.telemetry.heartbeat import HeartbeatSource, ModelsSource
 from agent.telemetry.inventory import take_inventory
+from agent.training.heads import PersonalHeads
+from agent.training.intake import SampleIntake
+from agent.training.offers import OfferIntake
+from agent.training.ordering import Ordering
+from agent.training.participation import Participation
+from agent.training.readings import DeviceReadings
 from shared.clock import Clock
 from shared.profiles import Profile
 from shared.runtime.interpreter import RUNTIME_NAME, RUNTIME_VERSION
 
-__all__ = ["HubParts"]
+__all__ = ["HubParts", "make_training"]
+
+
+def make_training(
+    paths: AgentPaths,
+    identity: Identity,
+    store: IdentityStore,
+    settings: AgentSettings,
+    profile: Profile,
+    host: ModelHost,
+    installer: Installer,
+    samples: SampleIntake | None,
+    outbox: Outbox,
+    clock: Clock,
+) -> Participation:
+    """This device's part in federated training."""
+    wanted, enabled = settings.training, settings.training.enabled and settings.training.personal
+    return Participation(
+        OfferIntake(identity.device_id, clock),
+        profile,
+        wanted,
+        DeviceReadings(paths.root, profile, host, installer, samples, clock, idle_s=wanted.idle_s),
+        Ordering(paths, profile, wanted, settings.samples, host, store, sandbox_user=settings.ota.sandbox_user),
+        PersonalHeads(paths.training, paths.samples, host, installer, outbox.post, enabled=enabled),
+        outbox.post,
+        clock,
+    )
 
 
 class HubParts:
@@ -41,6 +74,7 @@ class HubParts:
         clock: Clock,
         random: Callable[[], float],
         health: Callable[[], object],
+        training: Participation,
     ) -> None:
         self._paths = paths
         self._identity = identity
@@ -57,7 +91,9 @@ class HubParts:
             clock=clock,
             settings=link,
             random=random,
+            on_offer=training.offers.take,
         )
+        self._training = training
         self._heartbeat = HeartbeatSource(
             paths.root,
             outbox,
@@ -66,6 +102,7 @@ class HubParts:
             interval_s=settings.telemetry_interval_s or float(profile.telemetry_interval_s),
             random=random,
             health=health,
+            samples=training.counts if training.keeps else None,
         )
         self._renewing = Renewing(
             paths.root, store, clock=clock, random=random, renewed=self._link.reconnect, report=outbox.post
@@ -82,6 +119,8 @@ class HubParts:
             "link": self._link.run,
             "heartbeat": self._beat,
             "certificate renewal": self._renewing.run,
+            "training": self._training.run,
+            "personal heads": self._training.heads.run,
         }
 
     async def _keep_outbox(self) -> None:

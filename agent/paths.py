@@ -73,6 +73,11 @@ class AgentPaths:
         return self.root / "samples"
 
     @property
+    def training(self) -> Path:
+        """What the training process keeps: residuals of updates, heads of this device's own."""
+        return self.root / "training"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

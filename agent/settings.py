@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from agent.drift.settings import DriftSettings
 from agent.ota.settings import OtaSettings
-from agent.training.settings import SampleSettings
+from agent.training.settings import SampleSettings, TrainingSettings
 
 __all__ = ["ENVIRONMENT_PREFIX", "AgentSettings", "LinkSettings"]
 
@@ -56,3 +56,4 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     link: LinkSettings = LinkSettings()
     ota: OtaSettings = OtaSettings()
     samples: SampleSettings = SampleSettings()
+    training: TrainingSettings = TrainingSettings()

@@ -9,6 +9,7 @@ import msgspec
 from agent.inference.host import ModelHost
 from agent.ota.history import HistoryEntry
 from agent.ota.installer import Installer, InstallStatus
+from agent.training.journal import TrainingStatus
 from shared import limits
 from shared.wire.up import ModelStatus
 
@@ -41,6 +42,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     rss_bytes: int
     hub: HubStatus
     models: list[InstallStatus]
+    training: TrainingStatus = TrainingStatus()
 
 
 def models_of(installer: Installer, host: ModelHost) -> Callable[[], list[ModelStatus]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.output import columns
+from agent.training.view import head_lines
 
 __all__ = ["history_lines", "status_lines"]
 
@@ -27,6 +28,7 @@ def status_lines(data: Mapping[str, Any]) -> list[str]:
     lines.append(f"Outbox    {waiting}, {hub['outbox_dropped']} were given up")
     if hub["certificate_until_s"] is not None:
         lines.append(f"Identity  certificate until {_when(hub['certificate_until_s'])}")
+    lines += head_lines(data["training"]["heads"])
     lines.append("")
     if not data["models"]:
         return [*lines, "No model is installed yet."]

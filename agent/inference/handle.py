@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from agent.drift.monitor import Monitor
 from agent.inference.statistics import Counters, Statistics
 from shared.bundle.archive import read_manifest
 from shared.bundle.manifest import Manifest
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, NotFound
 from shared.preprocess.kernels import Array
 from shared.runtime.model import LoadedModel
 
@@ -45,6 +46,10 @@ class ModelHandle:
         self.monitor: Monitor | None = None
         """Counts what is asked and answered."""
         self._began_ns = 0
+        self.asked_ns = time.perf_counter_ns()
+        """When the last prediction began, or this was loaded (as of `time.perf_counter_ns`)."""
+        self.personal = False
+        """Does it predict with a head of this device's own?"""
         self._retired = False
         self._freed = False
 
@@ -60,7 +65,7 @@ class ModelHandle:
             with self._lock:
                 if self._freed:
                     raise Retired
-                start = self._began_ns = time.perf_counter_ns()
+                start = self._began_ns = self.asked_ns = time.perf_counter_ns()
                 try:
                     if monitor is not None and monitor.refuses:
                         monitor.check(x)
@@ -82,6 +87,18 @@ class ModelHandle:
         finally:
             if self._retired:
                 self._free()
+
+    def use_head(self, weights: Mapping[str, Array] | None) -> None:
+        """Predict with these weights of the head, between two predictions; None: with the bundle's own.
+
+        Errors as `LoadedModel.use_head`; `model.retired` when it serves no more.
+        """
+        with self._lock:
+            if self._freed:
+                raise NotFound("model.retired", f"This version of {self.manifest.model} serves no more.")
+            self.personal = False
+            self._model.use_head(weights)
+            self.personal = weights is not None
 
     def under_way_s(self) -> float:
         """For how long the present prediction has been running; 0 when there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,6 +120,7 @@ class ModelHost:
         self._taps: dict[str, Tap] = {}
         self._given_up: list[ModelHandle] = []
         self._lock = threading.Lock()
+        self._made_ns = time.perf_counter_ns()
 
     def load(self, model: str, directory: Path) -> ModelHandle:
         """A version in memory, warmed up, not serving yet; slow, so run it in a thread. Errors as `LoadedModel.load`,
@@ -180,6 +182,11 @@ class ModelHost:
         """What the version that serves has answered since the swap; zeros when there is none."""
         entry = self._entries.get(model)
         return Statistics() if entry is None else entry.handle.statistics()
+
+    def idle_s(self) -> float:
+        """For how long nothing was asked of any model; since the last one was loaded when nothing ever was."""
+        last = max((entry.handle.asked_ns for entry in list(self._entries.values())), default=self._made_ns)
+        return max(0.0, (time.perf_counter_ns() - last) / 1e9)
 
     def under_way_s(self, model: str) -> float:
         """For how long the version that serves has been at its present prediction; 0 when it is at none."""

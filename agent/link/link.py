@@ -64,7 +64,9 @@ class Link:
         clock: Clock,
         settings: LinkSettings,
         random: Callable[[], float],
+        on_offer: Callable[[bytes], None] | None = None,
     ) -> None:
+        """`on_offer`: takes an offer to train as it came, or refuses it (`SkerryError`); None: nobody trains here."""
         self._store = store
         self._outbox = outbox
         self._desired = desired
@@ -74,6 +76,7 @@ class Link:
         self._clock = clock
         self._settings = settings
         self._random = random
+        self._on_offer = on_offer
         self._retry = Backoff(base_s=settings.retry_base_s, cap_s=settings.retry_cap_s)
         self._window = SendWindow(
             settings.window_count, Backoff(base_s=settings.stall_base_s, cap_s=settings.stall_cap_s)
@@ -86,6 +89,7 @@ class Link:
         self._renewed = asyncio.Event()
         self._document: bytes | None = None
         self._acks: deque[bytes] = deque(maxlen=64)
+        self._offers: deque[bytes] = deque(maxlen=8)
         self._told: set[str] = set()
         self._etag = ""
 
@@ -203,6 +207,8 @@ class Link:
             self._document = payload
         elif topic == "down/ack":
             self._acks.append(payload)
+        elif topic == "down/training" and self._on_offer is not None:
+            self._offers.append(payload)
         self._arrived.set()
 
     async def _take_arrivals(self) -> None:
@@ -214,6 +220,8 @@ class Link:
             if self._document is not None:
                 document, self._document = self._document, None
                 await self._taking(self._take_document, document)
+            while self._offers:
+                await self._taking(self._take_offer, self._offers.popleft())
 
     async def _taking(self, take: Callable[[bytes], Awaitable[None]], data: bytes) -> bool:
         """Whether it could be used; if not, it is refused and told to the hub once, and the link goes on."""
@@ -249,6 +257,10 @@ class Link:
         desired = await asyncio.to_thread(self._desired.accept, data)
         if desired is not None:
             await self._on_desired(desired)
+
+    async def _take_offer(self, data: bytes) -> None:
+        if self._on_offer is not None:
+            self._on_offer(data)
 
     async def _ask_while_offline(self) -> None:
         while True:

@@ -7,11 +7,14 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import UNSET
+
 from agent.outbox.outbox import Outbox
 from agent.telemetry.process import CpuMeter, disk_bytes, rss_bytes
 from agent.telemetry.system import SystemSource
-from shared import __version__
+from shared import __version__, limits
 from shared.clock import Clock
+from shared.wire.training import SampleCount
 from shared.wire.up import Heartbeat, ModelStatus
 
 __all__ = ["HeartbeatSource", "ModelsSource"]
@@ -34,8 +37,10 @@ class HeartbeatSource:
         interval_s: float,
         random: Callable[[], float],
         health: Callable[[], object] = lambda: None,
+        samples: Callable[[], list[SampleCount]] | None = None,
     ) -> None:
-        """`health`: called with each beat, in a thread, to post how versions do."""
+        """`health`: called with each beat, in a thread, to post how versions do. `samples`: what there is to train on;
+        None: nothing is kept here."""
         self._state = state
         self._outbox = outbox
         self._models = models
@@ -43,6 +48,7 @@ class HeartbeatSource:
         self._interval_s = interval_s
         self._random = random
         self._health = health
+        self._samples = samples
         self._began_s = clock.monotonic()
         self._cpu = CpuMeter(clock)
         self._system = SystemSource(state)
@@ -60,6 +66,7 @@ class HeartbeatSource:
             outbox_dropped=outbox.dropped_count + self._outbox.lost_count,
             models=self._models(),
             system=self._system.take(),
+            samples=UNSET if self._samples is None else self._samples()[: limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT],
         )
 
     async def run(self) -> None:

@@ -8,15 +8,18 @@ refusal in a fixed order is told, so the same readings always give the same code
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.profiles import Profile
+from shared.wire.training import Promise
 
-__all__ = ["DECLINED", "Decision", "Readings", "Wanted", "decide"]
+__all__ = ["DECLINED", "Decision", "Demands", "Readings", "Wanted", "decide", "still_holds"]
 
 DECLINED: Mapping[str, str] = {
     "training.not_allowed": "The profile does not allow training.",
-    "training.switched_off": "Samples are not kept on this device.",
+    "training.switched_off": "Training is switched off on this device, or samples are not kept.",
+    "training.not_installed": "The software for training is not installed.",
+    "training.promise": "The hub promises less privacy than the owner of this device demands.",
     "training.too_long": "The task takes longer than the profile allows.",
     "training.link_slow": "The link is too slow for the task.",
     "training.too_large": "The task needs more memory than the profile allows.",
@@ -24,6 +27,7 @@ DECLINED: Mapping[str, str] = {
     "training.few_samples": "There are too few samples.",
     "training.few_classes": "There are samples of too few classes.",
     "training.busy": "The device trains or installs already.",
+    "training.resting": "Training failed here a moment ago.",
     "training.window_closed": "It is outside the maintenance window.",
     "training.metered": "The link is metered.",
     "training.on_battery": "The device runs on its battery.",
@@ -50,6 +54,15 @@ class Wanted:
     bytes: int = 0
     min_samples: int = 1
     classes: int = 2
+    promise: Promise = field(default_factory=Promise)
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What the device's owner demands of the hub: sums only, and so much noise added on the device."""
+
+    secure_aggregation: bool = False
+    client_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +72,20 @@ class Readings:
     serving: the versions that serve, by model. samples: of the model, by class. metered: what the link in use says,
     None: as the profile has it. on_mains: None where the device cannot say. idle: no prediction for a while.
     in_window: whether the maintenance window is open; None: there is none. busy: it trains or installs.
+    installed: the software for training is there. rest_s: for so long it takes no offer after a failure.
+    opens_in_s, idle_in_s, free_in_s: when the window opens, when the device is idle if nothing more is asked of it,
+    when the work in hand is over at the latest; None: not known.
     """
 
     enabled: bool
     serving: Mapping[str, int]
     samples: Mapping[int, int]
+    installed: bool = True
     busy: bool = False
+    rest_s: float = 0.0
+    opens_in_s: float | None = None
+    idle_in_s: float | None = None
+    free_in_s: float | None = None
     in_window: bool | None = None
     metered: bool | None = None
     on_mains: bool | None = None
@@ -78,30 +99,66 @@ class Readings:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """accepted, or why not: a code of `DECLINED` (empty when accepted) and words with the figures."""
+    """accepted, or why not: a code of `DECLINED` (empty when accepted) and words with the figures.
+
+    retry_s: when it makes sense to ask again, as far as the device can tell; 0: it cannot.
+    """
 
     accepted: bool
     code: str = ""
     reason: str = ""
+    retry_s: float = 0.0
 
 
-def decide(profile: Profile, wanted: Wanted, readings: Readings) -> Decision:
+_NOTHING = Demands()
+
+
+def decide(profile: Profile, wanted: Wanted, readings: Readings, demands: Demands = _NOTHING) -> Decision:
     """Accept, or the first reason not to."""
-    for code, refused in _checks(profile, wanted, readings):
-        if refused:
-            more = refused if isinstance(refused, str) else ""
-            return Decision(False, code, f"{DECLINED[code]} {more}".strip())
-    return Decision(True)
+    checks = [
+        *_lasting(profile, wanted, readings, demands),
+        *_passing(profile, readings),
+        *_room(profile, wanted, readings),
+    ]
+    return _first(checks, readings)
+
+
+def still_holds(profile: Profile, readings: Readings) -> Decision:
+    """Whether a device that trains may go on: what may change in an hour, but for its own work."""
+    own = {"training.busy", "training.resting"}
+    return _first([check for check in _passing(profile, readings) if check[0] not in own], readings)
 
 
 Check = tuple[str, bool | str]
 
 
-def _checks(profile: Profile, wanted: Wanted, readings: Readings) -> list[Check]:
-    return [*_lasting(profile, wanted, readings), *_passing(profile, readings), *_room(profile, wanted, readings)]
+def _first(checks: list[Check], readings: Readings) -> Decision:
+    for code, refused in checks:
+        if refused:
+            more = refused if isinstance(refused, str) else ""
+            return Decision(False, code, f"{DECLINED[code]} {more}".strip(), _retry_s(code, readings))
+    return Decision(True)
 
 
-def _lasting(profile: Profile, wanted: Wanted, readings: Readings) -> list[Check]:
+def _retry_s(code: str, readings: Readings) -> float:
+    known = {
+        "training.window_closed": readings.opens_in_s,
+        "training.not_idle": readings.idle_in_s,
+        "training.busy": readings.free_in_s,
+        "training.resting": readings.rest_s,
+    }
+    return max(0.0, known.get(code) or 0.0)
+
+
+def _promised_less(promise: Promise, demands: Demands) -> bool | str:
+    if demands.secure_aggregation and not promise.secure_aggregation:
+        return "It demands secure aggregation."
+    if promise.client_noise >= demands.client_noise:
+        return False
+    return f"It demands noise of {demands.client_noise:.4g}; promised is {promise.client_noise:.4g}."
+
+
+def _lasting(profile: Profile, wanted: Wanted, readings: Readings, demands: Demands) -> list[Check]:
     """What a wait of minutes does not change."""
     rules = profile.training
     samples = sum(readings.samples.values())
@@ -112,6 +169,8 @@ def _lasting(profile: Profile, wanted: Wanted, readings: Readings) -> list[Check
     return [
         ("training.not_allowed", not rules.allowed),
         ("training.switched_off", not readings.enabled),
+        ("training.not_installed", not readings.installed),
+        ("training.promise", _promised_less(wanted.promise, demands)),
         ("training.too_long", _above(wanted.seconds, rules.max_duration_s, "s")),
         ("training.link_slow", _above(seconds, rules.max_duration_s, "s with what is to be sent")),
         ("training.too_large", _above(wanted.memory_bytes / _MIB, rules.max_memory_bytes / _MIB, "MiB")),
@@ -129,6 +188,7 @@ def _passing(profile: Profile, readings: Readings) -> list[Check]:
     on_mains = wired if readings.on_mains is None else readings.on_mains
     return [
         ("training.busy", readings.busy),
+        ("training.resting", readings.rest_s > 0),
         ("training.window_closed", profile.maintenance_window is not None and readings.in_window is not True),
         ("training.metered", rules.unmetered_only and metered),
         ("training.on_battery", rules.mains_only and not on_mains),

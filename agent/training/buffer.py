@@ -248,7 +248,10 @@ class SampleBuffer:
             file_bytes=len(opened.contents.data),
             lost=opened.contents.lost,
             dropped=opened.contents.dropped,
-            classes=[(*key, count) for key, count in islice(opened.reservoir.counts(), MAX_CLASSES_COUNT)],
+            classes=[
+                (*key, count, max(count, opened.reservoir.seen.get(key, 0)))
+                for key, count in islice(opened.reservoir.counts(), MAX_CLASSES_COUNT)
+            ],
         )
 
 

@@ -13,6 +13,7 @@ from agent.paths import AgentPaths
 from agent.settings import ENVIRONMENT_PREFIX, AgentSettings
 from agent.training.buffer import SampleBuffer
 from agent.training.settings import SampleSettings
+from shared import durable
 from shared.clock import Clock, SystemClock
 from shared.errors import Forbidden, StorageFailure
 from shared.settings import load_settings
@@ -127,7 +128,9 @@ def count(paths: AgentPaths) -> int | None:
 
 
 def erase(paths: AgentPaths) -> None:
-    """Destroy all of it; errors `samples.no_access`, `samples.erase`, `storage.*`."""
+    """Destroy all of it, and what was learnt from it here; errors `samples.no_access`, `samples.erase`, `storage.*`."""
     with _allowed():
         _buffer(paths, SystemClock())[0].erase()
+        for learnt in [*paths.training.glob("residual-*"), *paths.training.glob("personal-*")]:
+            durable.remove(learnt)
         hand_over(paths.root)

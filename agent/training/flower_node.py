@@ -18,20 +18,25 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["FLWR_LOG_LEVEL"] = "WARNING"
 
+import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree, push_objects
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.fleet_http_connection import http_request_response
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from numpy.typing import NDArray
 
 from agent.training.orders import Answer, Order
-from shared.errors import SkerryError
+from shared.errors import SkerryError, Unauthorised, Unavailable
 
 __all__ = ["Answer", "Node", "Order", "join"]
 
@@ -49,7 +54,14 @@ class Node:
         self._connection = connection
 
     def serve_one(self, work: Callable[[Order], Answer]) -> bool:
-        """Take one order, work on it and answer; False when there was none."""
+        """Take one order, work on it and answer; False when there was none.
+
+        Errors: `training.link` (retriable) when the hub cannot be reached, `training.expelled` when it refuses.
+        """
+        with _told():
+            return self._serve_one(work)
+
+    def _serve_one(self, work: Callable[[Order], Answer]) -> bool:
         receive, send, _get_run, _get_fab, pull_object, push_object, confirm = self._connection
         received = receive()
         if received is None:
@@ -88,16 +100,45 @@ class Node:
 
 @contextmanager
 def join(
-    address: str, ca: Path, key: EllipticCurvePrivateKey, *, retries: int = 3, wait_s: float = 10.0
+    address: str, ca: Path, key: EllipticCurvePrivateKey, *, retries: int = 3, wait_s: float = 10.0, before: int = 0
 ) -> Iterator[Node]:
     """Connect to the federation at `address` (host:port) with the device's own key, and leave it at the end.
 
-    A request is tried `retries` times more, for at most `wait_s` seconds. Raises SystemExit when the hub refuses; a
-    node that is expelled later gets KeyboardInterrupt in the main thread (Flower sends its own process a SIGINT).
+    before: the node as which this device joined without leaving, because it died; it leaves first, since Flower lets
+    nobody join twice until a minute has passed. A request is tried `retries` times more, for at most `wait_s` seconds.
+    Raises SystemExit when the hub refuses; a node that is expelled later gets KeyboardInterrupt in the main thread
+    (Flower sends its own process a SIGINT).
     """
     keys = (key, key.public_key())
+    if before:
+        _leave(address, ca.read_bytes(), keys, before)
     with http_request_response(address, False, ca.read_bytes(), keys, retries, wait_s) as connection:
         yield Node(connection[0], connection[1:])
+
+
+def _leave(address: str, ca: bytes, keys: tuple[Any, Any], node_id: int) -> None:
+    """Leave as this node; a hub that knows it no more, or is not there, is fine."""
+    interceptors = (RuntimeVersionHttpInterceptor(component_name="SuperNode"), NodeAuthHttpInterceptor(*keys))
+    with FleetHttpClient.from_server_address(address, False, ca, interceptors=interceptors) as client:
+        try:
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node_id))
+        except (httpx.HTTPError, RuntimeError, OSError) as error:
+            _LOG.info("the node of before could not leave: %s", error)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong on the way, as our own errors."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status >= 500:
+            raise Unavailable("training.link", f"The hub answered with {status}.", retriable=True) from error
+        raise Unauthorised("training.expelled", f"The hub does not take part with this device ({status}).") from error
+    except (httpx.HTTPError, OSError, TimeoutError) as error:
+        reason = f"The hub cannot be reached: {error or type(error).__name__}."[:_MAX_REASON_CHARS]
+        raise Unavailable("training.link", reason, retriable=True) from error
 
 
 def _order(message: Message) -> Order:

@@ -117,7 +117,13 @@ class SampleIntake:
         if read_epoch(self._folder) != self._kept_epoch:
             return {}
         found = self._kept.classes
-        return {label: count for one, meaning, label, count in found if (one, meaning) == (model, space)}
+        return {label: count for one, meaning, label, count, _ in found if (one, meaning) == (model, space)}
+
+    def seen(self, model: str, space: str) -> int:
+        """How many there were within the retention, those included that were let go; as of the same look."""
+        if read_epoch(self._folder) != self._kept_epoch:
+            return 0
+        return sum(seen for one, meaning, _, _, seen in self._kept.classes if (one, meaning) == (model, space))
 
     async def run(self) -> None:
         """Until cancelled: hand over what came, and once a day let the old go. Nothing wakes it in between."""

@@ -64,7 +64,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What the buffer holds. lost: records that were damaged. dropped: samples for which there was no room.
 
-    classes: how many of each model, space and class; of the first `MAX_CLASSES_COUNT`.
+    classes: how many of each model, space and class are kept, and how many of it were seen; of the first
+    `MAX_CLASSES_COUNT`.
     """
 
     samples: int = 0
@@ -72,7 +73,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = 0
     lost: int = 0
     dropped: int = 0
-    classes: list[tuple[str, str, int, int]] = []
+    classes: list[tuple[str, str, int, int, int]] = []
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from shared import canonical, durable, limits
 from shared.bundle.manifest import Head, Manifest
-from shared.errors import InternalError, InvalidInput, TooLarge
+from shared.errors import InternalError, InvalidInput, SkerryError, TooLarge
 from shared.preprocess import Pipeline, parse_pipeline
 from shared.preprocess.kernels import Array
 from shared.runtime.arrays import load_array
@@ -160,6 +161,21 @@ class LoadedModel:
             _set_weights(self._graphs[-1], self.manifest.head, self._directory)
         return names
 
+    def use_head(self, weights: Mapping[str, Array] | None) -> None:
+        """Predict with these weights of the head from now on; None: with the bundle's own.
+
+        Errors `model.not_trainable`, `model.input_mismatch`, `model.weights`: the bundle's own serve.
+        """
+        described = self.manifest.head
+        if described is None:
+            raise InvalidInput("model.not_trainable", f"{self.manifest.model} has no head that can be exchanged.")
+        own = _own_weights(described, self._directory)
+        try:
+            _put_weights(self._graphs[-1], own if weights is None else weights)
+        except SkerryError:
+            _put_weights(self._graphs[-1], own)
+            raise
+
     def close(self) -> None:
         """Free the runtime's memory. The model must not be used afterwards."""
         for graph in self._graphs:
@@ -193,7 +209,14 @@ def _labels(directory: Path, manifest: Manifest) -> list[str] | None:
 
 
 def _set_weights(head: Graph, described: Head, directory: Path) -> None:
-    weights = {name: load_array(directory / path) for name, path in described.weights.items()}
+    _put_weights(head, _own_weights(described, directory))
+
+
+def _own_weights(described: Head, directory: Path) -> dict[str, Array]:
+    return {name: load_array(directory / path) for name, path in described.weights.items()}
+
+
+def _put_weights(head: Graph, weights: Mapping[str, Array]) -> None:
     for name, value in weights.items():
         if value.dtype != np.float32 or not np.isfinite(value).all():
             raise InvalidInput("model.weights", f"The weights {name} are not finite float32 numbers.")

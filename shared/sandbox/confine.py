@@ -46,7 +46,8 @@ def confine(wish: Confinement) -> list[Shortfall]:
         step("user", lambda: _change_user(wish))
     step("privileges", _give_up_privileges)
     step("parent", _die_with_parent)  # only now: a change of account would undo it
-    step("files", lambda: landlock.restrict(_readable(wish), [Path(path) for path in (*wish.write, "/proc/self")]))
+    written = [Path(path) for path in (*wish.write, "/proc/self")]
+    step("files", lambda: landlock.restrict(_readable(wish), written, wish.ports))
     if not step("system calls", lambda: system_calls.install(network=wish.network)) and not wish.network:
         step("network", _leave_network)
     return missing

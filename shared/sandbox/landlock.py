@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from shared.sandbox import kernel
@@ -18,7 +18,8 @@ __all__ = ["restrict", "version"]
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
-_PATH_BENEATH = 1
+_PATH_BENEATH, _NETWORK_PORT = 1, 2
+_BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE = 1 << 14
@@ -43,23 +44,34 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
 
 
+class _Port(ctypes.Structure):
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
+
+
 def version() -> int:
     """The kernel's version of Landlock; `OSError` when there is none."""
     return kernel.call(_CREATE_RULESET, None, 0, _VERSION_FLAG)
 
 
-def restrict(read: Iterable[Path], write: Iterable[Path]) -> None:
-    """Allow reading below `read`, writing too below `write`, and nothing else; paths that do not exist are no use."""
+def restrict(read: Iterable[Path], write: Iterable[Path], ports: Collection[int] = ()) -> None:
+    """Allow reading below `read`, writing too below `write`, and nothing else; paths that do not exist are no use.
+
+    ports: the TCP ports that may be connected to, and none may be listened on; empty: the network is not touched here.
+    A kernel that cannot restrict the network (before version 4) restricts the files all the same.
+    """
     found = version()
     handled = (1 << _RIGHTS_BY_VERSION.get(found, 16)) - 1
-    ruleset = _Ruleset(handled, 0, _SCOPES if found >= 6 else 0)
-    size = 24 if found >= 6 else 8
+    network = _BIND_TCP | _CONNECT_TCP if ports and found >= 4 else 0
+    ruleset = _Ruleset(handled, network, _SCOPES if found >= 6 else 0)
+    size = 24 if found >= 6 else 16 if found >= 4 else 8
     fd = kernel.call(_CREATE_RULESET, ctypes.byref(ruleset), size, 0)
     try:
         for path in read:
             _allow(fd, path, _READ & handled)
         for path in write:
             _allow(fd, path, _WRITE & handled)
+        for port in ports if network else ():
+            kernel.call(_ADD_RULE, fd, _NETWORK_PORT, ctypes.byref(_Port(_CONNECT_TCP, port)), 0)
         kernel.call(_RESTRICT_SELF, fd, 0)
     finally:
         os.close(fd)

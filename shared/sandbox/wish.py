@@ -12,7 +12,8 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
 
     read, write: files and folders besides Python's and the system's own. memory_bytes: of address space. cpu_s, wall_s:
     after that the kernel ends it. file_bytes: of any file that it writes. user: the account that it changes to when it
-    is root ("" stays). network: may it open sockets.
+    is root ("" stays). network: may it open sockets. ports: the only TCP ports that it may connect to (empty: any);
+    kernels before 6.7 cannot say that.
     """
 
     read: list[str] = []
@@ -24,6 +25,7 @@ class Confinement(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = 1024 * 1024
     user: str = "nobody"
     network: bool = False
+    ports: list[int] = []
 
 
 class Shortfall(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,9 @@ class Controls:
     async def history(self, model: str | None) -> Any:
         return [model]
 
+    async def training(self) -> Any:
+        return {}
+
     async def rollback(self, model: str) -> Any:
         if model != "digits":
             raise NotFound("model.unknown", "No such model.", hint="Look again.")

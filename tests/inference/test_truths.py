@@ -76,6 +76,9 @@ class NoControl:
     async def history(self, model: str | None) -> Any:
         return []
 
+    async def training(self) -> Any:
+        return {}
+
     async def rollback(self, model: str) -> Any:
         return {}
 

@@ -17,6 +17,7 @@ from agent.identity.keys import check_certificate, new_key
 from agent.identity.store import Identity, IdentityStore
 from agent.paths import AgentPaths
 from shared.wire.down import DesiredState, encode
+from shared.wire.training import TrainingOffer, encode_offer
 from shared.wire.up import Envelope
 from tests.link.broker import Broker
 from tests.link.hub_side import Ledger
@@ -73,6 +74,10 @@ class MqttHub:
     def publish(self, desired: DesiredState) -> None:
         """A retained desired state, as the hub publishes it."""
         self._client.publish(f"fleet/{self.device_id}/down", encode(desired), qos=0, retain=True)
+
+    def offer(self, offer: TrainingOffer) -> None:
+        """An offer to train, as the hub publishes it."""
+        self._client.publish(f"fleet/{self.device_id}/down/training", encode_offer(offer), qos=0)
 
     def wait_for(self, kind: str, count: int = 1) -> list[Envelope]:
         """The committed messages of a kind, once there are enough."""

@@ -13,6 +13,7 @@ from agent.link.link import Link
 from agent.outbox.outbox import Outbox
 from agent.settings import LinkSettings
 from shared.clock import SystemClock
+from shared.errors import Untrusted
 from shared.wire.down import DesiredState, Watermark, decode_desired, encode
 from shared.wire.up import Dropped, Event, Heartbeat, decode_body
 from tests.link.broker import Broker
@@ -38,7 +39,14 @@ async def until(condition: Callable[[], bool]) -> None:
 class Device:
     """A running link with its outbox."""
 
-    def __init__(self, root: Path, hub: MemoryHub, outbox_bytes: int, desired: DesiredStore | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        hub: MemoryHub,
+        outbox_bytes: int,
+        desired: DesiredStore | None = None,
+        on_offer: Callable[[bytes], None] | None = None,
+    ) -> None:
         self.hub = hub
         self.fallback = MemoryFallback(hub.ledger)
         self.offered: list[int] = []
@@ -55,6 +63,7 @@ class Device:
             clock=SystemClock(),
             settings=QUICK,
             random=lambda: 0.5,
+            on_offer=on_offer,
         )
 
     async def offer(self, desired: DesiredState) -> None:
@@ -72,9 +81,13 @@ class Device:
 
 @asynccontextmanager
 async def device(
-    root: Path, hub: MemoryHub, outbox_bytes: int = 1 << 20, desired: DesiredStore | None = None
+    root: Path,
+    hub: MemoryHub,
+    outbox_bytes: int = 1 << 20,
+    desired: DesiredStore | None = None,
+    on_offer: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[Device]:
-    made = Device(root, hub, outbox_bytes, desired)
+    made = Device(root, hub, outbox_bytes, desired, on_offer)
     await made.outbox.start()
     running = asyncio.create_task(made.link.run())
     try:
@@ -327,3 +340,34 @@ async def test_a_late_watermark_is_not_taken_for_a_hub_that_went_back(tmp_path: 
         await dev.delivered()
         assert dev.outbox.state.epoch == epoch
     assert hub.ledger.log == [(seq, seq) for seq in range(1, 16)]
+
+
+async def test_offers_to_train_are_handed_on_and_what_is_refused_is_told_once(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        if data == b"other":
+            raise Untrusted("training.other_device", "The training offer is for dev2.")
+        taken.append(data)
+
+    hub = MemoryHub()
+    async with device(tmp_path, hub, on_offer=take) as dev:
+        await until(lambda: dev.link.status().connected)
+        for data in (b"one", b"other", b"other", b"two"):
+            hub.connections[-1].receive("down/training", data)
+        await until(lambda: taken == [b"one", b"two"])
+        await until(lambda: len(hub.ledger.committed) == 1)
+    (told,) = [decode_body(envelope) for envelope in hub.ledger.received]
+    assert isinstance(told, Event)
+    assert told.code == "training.other_device"
+
+
+async def test_a_flood_of_offers_is_bounded(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+    hub = MemoryHub()
+    async with device(tmp_path, hub, on_offer=taken.append) as dev:
+        await until(lambda: dev.link.status().connected)
+        for number in range(1000):
+            hub.connections[-1].receive("down/training", str(number).encode())
+        await until(lambda: bool(taken))
+        assert taken == [str(number).encode() for number in range(992, 1000)]

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.training.budget import DECLINED, Readings, Wanted, decide
+from agent.training.budget import DECLINED, Demands, Readings, Wanted, decide, still_holds
 from shared.profiles import MaintenanceWindow, Profile, Training, load_profile
+from shared.wire.training import Promise
 
 GIB = 1 << 30
 PROFILE = msgspec.structs.replace(
@@ -53,6 +54,7 @@ def test_a_device_that_has_all_it_takes_accepts() -> None:
 REFUSED: list[tuple[str, Profile, Wanted, Readings]] = [
     ("training.not_allowed", without(allowed=False), WANTED, FINE),
     ("training.switched_off", PROFILE, WANTED, replace(FINE, enabled=False)),
+    ("training.not_installed", PROFILE, WANTED, replace(FINE, installed=False)),
     ("training.too_long", PROFILE, replace(WANTED, seconds=601.0), FINE),
     ("training.too_long", PROFILE, replace(WANTED, seconds=math.nan), FINE),
     ("training.link_slow", PROFILE, replace(WANTED, seconds=590.0, bytes=10**12), FINE),
@@ -63,6 +65,7 @@ REFUSED: list[tuple[str, Profile, Wanted, Readings]] = [
     ("training.few_samples", PROFILE, replace(WANTED, min_samples=121), FINE),
     ("training.few_classes", PROFILE, WANTED, replace(FINE, samples={0: 200, 1: 0})),
     ("training.busy", PROFILE, WANTED, replace(FINE, busy=True)),
+    ("training.resting", PROFILE, WANTED, replace(FINE, rest_s=12.0)),
     ("training.window_closed", PROFILE, WANTED, replace(FINE, in_window=False)),
     ("training.window_closed", PROFILE, WANTED, replace(FINE, in_window=None)),
     ("training.metered", PROFILE, WANTED, replace(FINE, metered=True)),
@@ -96,9 +99,52 @@ def test_each_reason_has_its_code_and_words(code: str, profile: Profile, wanted:
     assert decision.reason.startswith(DECLINED[code])
 
 
+PROMISES = [
+    (Demands(secure_aggregation=True), Promise(client_noise=9.0)),
+    (Demands(client_noise=0.5), Promise(secure_aggregation=True, client_noise=0.4)),
+    (Demands(client_noise=0.5), Promise(client_noise=math.nan)),
+]
+
+
+@pytest.mark.parametrize(("demands", "promise"), PROMISES)
+def test_a_device_refuses_less_privacy_than_its_owner_demands(demands: Demands, promise: Promise) -> None:
+    decision = decide(PROFILE, replace(WANTED, promise=promise), FINE, demands)
+    assert (decision.accepted, decision.code) == (False, "training.promise")
+    kept = Promise(secure_aggregation=True, client_noise=0.5)
+    assert decide(PROFILE, replace(WANTED, promise=kept), FINE, demands).accepted
+
+
+def test_a_refusal_says_when_to_ask_again_where_that_is_known() -> None:
+    waits = {
+        "training.window_closed": replace(FINE, in_window=False, opens_in_s=600.0),
+        "training.not_idle": replace(FINE, idle=False, idle_in_s=30.0),
+        "training.busy": replace(FINE, busy=True, free_in_s=90.0),
+        "training.resting": replace(FINE, rest_s=12.0),
+        "training.too_hot": replace(FINE, temperature_c=200.0),
+    }
+    found = {code: decide(PROFILE, WANTED, readings).retry_s for code, readings in waits.items()}
+    assert list(found) == [decide(PROFILE, WANTED, readings).code for readings in waits.values()]
+    assert list(found.values()) == [600.0, 30.0, 90.0, 12.0, 0.0]
+    assert decide(PROFILE, WANTED, replace(FINE, in_window=False)).retry_s == 0.0
+
+
+def test_a_device_that_trains_goes_on_only_while_power_heat_and_load_allow_it() -> None:
+    assert still_holds(PROFILE, replace(FINE, busy=True, rest_s=5.0, samples={})).accepted
+    for change, code in (
+        ({"temperature_c": 200.0}, "training.too_hot"),
+        ({"on_mains": False}, "training.on_battery"),
+        ({"idle": False}, "training.not_idle"),
+        ({"cpu_percent": 99.0}, "training.cpu_busy"),
+        ({"in_window": False}, "training.window_closed"),
+    ):
+        changed: dict[str, Any] = change
+        assert still_holds(PROFILE, replace(FINE, **changed)).code == code
+
+
 def test_every_code_has_a_case_and_a_row_in_the_documents() -> None:
-    assert {code for code, *_ in REFUSED} == set(DECLINED)
+    assert {code for code, *_ in REFUSED} | {"training.promise"} == set(DECLINED)
     text = (Path(__file__).parents[2] / "docs" / "federated.md").read_text()
+    text = text.split("## When a device trains")[1].split("\n## ")[0]
     assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `training.")] == list(DECLINED)
 
 

@@ -32,6 +32,10 @@ class Control(Protocol):
         """Return to the version before."""
         ...
 
+    async def training(self) -> Any:
+        """Offers to train and what became of them, and heads of this device's own."""
+        ...
+
     async def install(self, folder: str) -> Any:
         """Take the assignments for this device from a folder on this device."""
         ...
@@ -54,10 +58,14 @@ def _json(content: Any) -> Response:
 
 
 def routes(control: Control) -> list[Route]:
-    """`GET /skerry/status`, `GET /skerry/history?model=`, `POST /skerry/rollback|install` with {"model|folder": …}."""
+    """`GET /skerry/status|training`, `GET /skerry/history?model=`, and with {"model|folder": …} `POST
+    /skerry/rollback|install`."""
 
     async def status(request: Request) -> Response:
         return _json(await control.status())
+
+    async def training(request: Request) -> Response:
+        return _json(await control.training())
 
     async def history(request: Request) -> Response:
         return _json(await control.history(request.query_params.get("model")))
@@ -72,6 +80,7 @@ def routes(control: Control) -> list[Route]:
 
     return [
         Route("/skerry/status", status),
+        Route("/skerry/training", training),
         Route("/skerry/history", history),
         Route("/skerry/rollback", rollback, methods=["POST"]),
         Route("/skerry/install", install, methods=["POST"]),
