@@ -1,7 +1,8 @@
 """Offers to train that came down: few, the newest of each run, and only those for this device.
 
-Rules: nothing of an offer is on the disk; one that is malformed or for another device is refused and counted; one that
-is older than what is known of its run changes nothing; one whose time is over is none. Offers come over MQTT only:
+Rules: nothing of an offer is on the disk; one that is malformed or for another device is refused and counted; of a run
+the last that came is the one that counts, whatever its round, because a run that was interrupted begins its round
+again; one whose time is over is none. Offers come over MQTT only:
 while the hub is reached over HTTPS there are none, because a device that cannot be told cannot be waited for.
 """
 
@@ -45,7 +46,6 @@ class OfferIntake:
         self._device_id = device_id
         self._clock = clock
         self._waiting: OrderedDict[str, Arrived] = OrderedDict()
-        self._newest: OrderedDict[str, int] = OrderedDict()
 
     def take(self, data: bytes) -> None:
         """An offer as it was received; errors `wire.too_large`, `wire.malformed`, `training.other_device`."""
@@ -56,19 +56,12 @@ class OfferIntake:
         except Exception:
             self.refused_count += 1
             raise
-        if offer.round_no <= self._newest.get(offer.run, 0):
-            self.dropped_count += 1
-            return
-        self._newest[offer.run] = offer.round_no
-        self._newest.move_to_end(offer.run)
         self.dropped_count += offer.run in self._waiting
         self._waiting[offer.run] = Arrived(offer, self._clock.monotonic())
         self._waiting.move_to_end(offer.run)
         while len(self._waiting) > _MOST_RUNS:
             self._waiting.popitem(last=False)
             self.dropped_count += 1
-        while len(self._newest) > 4 * _MOST_RUNS:
-            self._newest.popitem(last=False)
         self.came.set()
 
     def next(self) -> Arrived | None:

@@ -170,4 +170,5 @@ class Exchange:
             "scheme": str(training.scheme),
             "keep": training.keep,
             "held_out": training.held_out,
+            **({"personal": True} if training.personal else {}),
         }

@@ -26,6 +26,7 @@ from shared.federated.vector import Vector
 from shared.runtime.head import TrainableHead
 from shared.runtime.model import LoadedModel
 from tests.federated.certificate import make_tls
+from tests.federated.cut import Way
 from tests.models import load_digits
 from tests.training.device import COOL, FederatedDevice, labelled_digits
 
@@ -210,6 +211,31 @@ async def test_a_killed_training_is_told_and_the_next_offer_begins_again(
         await device.told("done", 2)
         whole = sorted(path.name for path in device.paths.training.iterdir() if path.is_file())
         assert whole == ["joined", "residual-f-000000000001"]
+
+
+async def test_a_network_that_is_cut_in_mid_upload_costs_the_round_and_nothing_more(
+    tmp_path: Path, superlink: SuperLink, tls: Tls
+) -> None:
+    async with federated(tmp_path, superlink, tls) as (device, hub), Way(superlink.address[1]) as way:
+        address = f"127.0.0.1:{way.port}"
+        device.take(device.offer(address))
+        await device.told("joined")
+        await hub.give(1, scheme="top", epochs=20)
+        await until(lambda: device.part._attendance is not None and device.part._attendance._task == 1)
+        way.cut_after(6000)  # some of the answer's parts
+        failed = await device.told("failed")
+        assert way.cut.is_set()
+        assert failed.code == "training.link"
+        assert hub.grid.pull() == []  # half an answer is none
+        hub.grid.give_up()
+        assert not list(device.paths.training.glob("residual-*"))
+        way.mend()
+        device.take(device.offer(address, 2))
+        await device.told("joined", 2)
+        await hub.give(2, scheme="top")
+        assert (await hub.update()).any()
+        await device.told("done", 2)
+        assert list(device.paths.training.glob("residual-*"))
 
 
 async def test_a_device_that_was_removed_leaves(tmp_path: Path, superlink: SuperLink, tls: Tls) -> None:

@@ -20,10 +20,11 @@ from agent.training.sample_key import SampleKey
 from agent.training.samples import Sample
 from agent.training.sdk import Task, Trainer
 from agent.training.work import Work, measure
+from hub.modelkit import mlp_head, mlp_weights, passthrough
 from shared.bundle.archive import read_manifest
 from shared.errors import InvalidInput, SkerryError, Unavailable
 from shared.federated.codec import Scheme, decode, encode
-from shared.federated.vector import Vector
+from shared.federated.vector import Vector, flatten, unflatten
 from shared.runtime.head import TrainableHead
 from shared.runtime.model import LoadedModel
 from tests.models import load_digits, unpacked_digits
@@ -119,6 +120,26 @@ def test_the_same_order_gives_the_same_bytes(bench: Bench, tmp_path: Path) -> No
     second = Bench(tmp_path, digits_samples()).ask(scheme="int8")
     assert first == second
     assert bench.ask(scheme="int8", round=2) != first
+
+
+def test_a_small_network_learns_in_all_of_its_layers(tmp_path: Path) -> None:
+    """The same head by another name: several variables, and the input itself as its embedding."""
+    dims = (64, 32, 10)
+    weights = mlp_weights(dims, 1)
+    more: dict[str, Any] = {"extractor": passthrough(64), "head": mlp_head(dims, 32), "weights": weights}
+    unpacked_digits(tmp_path / "slot", 1, **more)
+    bench = Bench(tmp_path, digits_samples(600))
+    start = flatten(weights)
+    assert bench.head.sizes == (32, 10, 2048, 320)  # b1, b2, w1, w2
+    moved = start + decode(bench.ask(weights=start, epochs=20).update, bench.head.sizes)
+    shapes = bench.head.shapes
+    for name, before in unflatten(start, shapes).items():
+        assert not np.array_equal(unflatten(moved, shapes)[name], before), name
+    assert bench.accuracy(moved) > 0.85
+    near = bench.ask(weights=start, epochs=5, proximal_mu=5.0, learning_rate=0.05).update
+    far = bench.ask(weights=start, epochs=5, learning_rate=0.05).update
+    lengths = [float(np.linalg.norm(decode(update, bench.head.sizes))) for update in (near, far)]
+    assert lengths[0] < 0.7 * lengths[1]
 
 
 def test_what_is_held_out_is_not_learnt_from(bench: Bench) -> None:
