@@ -27,6 +27,7 @@ Signal = Literal[
     "refused_share",
     "faulty_devices",
     "drifted_devices",
+    "devices_with_errors",
 ]
 SIGNALS: Mapping[str, str] = {
     "data_quality": "largest share of rows with one fault",
@@ -37,6 +38,7 @@ SIGNALS: Mapping[str, str] = {
     "refused_share": "share of requests that were refused for their data",
     "faulty_devices": "devices whose own data has a fault",
     "drifted_devices": "devices that drifted in two windows",
+    "devices_with_errors": "devices whose own truths show a rise of errors",
 }
 """What a rule can look at."""
 

@@ -5,7 +5,7 @@ A breach of the whole fleet is told once, for the fleet: profiles are looked at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hub.alerts.rules import Rule
@@ -13,7 +13,8 @@ from hub.alerts.rules import Rule
 __all__ = ["Reading", "readings"]
 
 FLEET, DEVICES = "fleet", "devices"
-_OF_DEVICES = frozenset({"faulty_devices", "drifted_devices"})
+_SHOWN_COUNT = 50
+_OF_DEVICES = frozenset({"faulty_devices", "drifted_devices", "devices_with_errors"})
 
 
 class Reading(NamedTuple):
@@ -34,6 +35,7 @@ def readings(rules: Mapping[str, Rule], results: Mapping[str, Mapping[str, Any]]
         if rule.signal in _OF_DEVICES:
             found += [_reading(rule, DEVICES, results[DEVICES])] if DEVICES in results else []
             continue
+        behind = results.get(DEVICES, {}).get("errors", []) if rule.signal == "labelled_errors" else []
         fleet = _reading(rule, FLEET, results[FLEET]) if FLEET in results else None
         profiles = [_reading(rule, level, one) for level, one in results.items() if level.startswith("profile:")]
         if fleet is not None:
@@ -41,7 +43,15 @@ def readings(rules: Mapping[str, Rule], results: Mapping[str, Mapping[str, Any]]
             if fleet.value >= rule.clear > 0 or len(profiles) == 1:
                 profiles = [one._replace(value=0.0) for one in profiles]  # the fleet's alert tells it
         found += profiles
+        found = [_with_devices(one, behind) if one.rule is rule and behind else one for one in found]
     return found
+
+
+def _with_devices(one: Reading, errors: Sequence[Mapping[str, Any]]) -> Reading:
+    """With the devices behind a rise: those that risen themselves, and those whose truths speak for it most."""
+    profile = one.level.removeprefix("profile:") if one.level != FLEET else ""
+    mine = [error for error in errors if profile in ("", error["profile"])]
+    return one._replace(detail=one.detail | {"devices": [dict(error) for error in mine[:_SHOWN_COUNT]]})
 
 
 def _reading(rule: Rule, level: str, result: Mapping[str, Any]) -> Reading:
@@ -93,9 +103,14 @@ def _devices(what: str) -> Callable[[Mapping[str, Any]], tuple[float, dict[str, 
             for one in result["named"]
             if one[key]
         ]
-        return float(result[what]), {"devices": named[:50], "of": result["devices"]}
+        return float(result[what]), {"devices": named[:_SHOWN_COUNT], "of": result["devices"]}
 
     return read
+
+
+def _erring(result: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
+    named = [dict(one) for one in result.get("errors", ()) if one["risen"]]
+    return float(result.get("risen", 0)), {"devices": named[:_SHOWN_COUNT], "of": result["devices"]}
 
 
 def _meant(one: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -111,4 +126,5 @@ _READ: Mapping[str, Callable[[Mapping[str, Any]], tuple[float, dict[str, Any]]]]
     "refused_share": _refused,
     "faulty_devices": _devices("faulty"),
     "drifted_devices": _devices("drifted"),
+    "devices_with_errors": _erring,
 }

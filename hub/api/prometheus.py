@@ -80,8 +80,8 @@ def _verdicts(rows: list[ResultRow]) -> Iterator[Metric]:
         looked.add_metric(labels, row.rows)
         judged.add_metric(labels, row.period_s)
         if row.level == "devices":
-            for what in ("faulty", "drifted"):
-                odd.add_metric([*labels[:2], what], row.result[what])
+            for what in ("faulty", "drifted", "risen"):
+                odd.add_metric([*labels[:2], what], row.result.get(what, 0))
             continue
         score.add_metric(labels, row.result["score"])
         labelled.add_metric(labels, row.result["labelled"]["n"])

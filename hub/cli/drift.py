@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli.devices import LimitOption
-from hub.cli.drift_text import SEVERITIES, bars, fault_rows, feature_rows, summary_row
+from hub.cli.drift_text import SEVERITIES, bars, device_rows, fault_rows, feature_rows, summary_row
 from hub.cli.output import rows_table
 from hub.cli.session import Session, command, new_group
 from hub.cli.text import ago, plain, when
@@ -57,11 +57,8 @@ def _level(verdict: dict[str, Any]) -> list[object]:
 
 
 def _devices(verdict: dict[str, Any]) -> list[object]:
-    named = verdict["result"]["named"]
-    if not named:
-        return []
-    rows = [(one["device_id"], one["profile"], ", ".join([*one["faults"], *one["drifted"]])) for one in named[:20]]
-    return [rows_table(("device", "profile", "what"), rows, title="Devices")]
+    rows = device_rows(verdict["result"], 20)
+    return [rows_table(("device", "profile", "what", "means"), rows, title="Devices")] if rows else []
 
 
 @command(app, "history", examples=["skerry drift history digits 3", "skerry drift history digits 3 --png drift.png"])

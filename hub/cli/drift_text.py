@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SEVERITIES", "bars", "fault_rows", "feature_rows", "summary_row"]
+__all__ = ["SEVERITIES", "bars", "device_rows", "fault_rows", "feature_rows", "summary_row"]
 
 SEVERITIES = ("none", "input drift", "prediction drift", "performance", "data quality")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -24,6 +24,7 @@ def summary_row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
     result = verdict["result"]
     if verdict["level"] == "devices":
         told = f"{result['faulty']} faulty, {result['drifted']} drifted of {result['devices']}"
+        told += f", errors of {result['risen']} risen" if result.get("risen") else ""
         return str(verdict["version"]), "devices", SEVERITIES[verdict["severity"]], str(verdict["rows"]), "", "", told
     accuracy = next((one for one in result["estimated"] if one["metric"] == "accuracy"), None)
     labelled = result["labelled"]
@@ -62,3 +63,17 @@ def fault_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (one["feature"] or "(whole rows)", one["cause"], str(one["rows"]), f"{one['share']:.1%}")
         for one in result["faults"]
     ]
+
+
+def device_rows(result: Mapping[str, Any], limit: int) -> list[tuple[str, ...]]:
+    """Device, profile, what was found, what it means; faults and drift first, then errors that have risen."""
+    rows: list[tuple[str, ...]] = []
+    for one in result["named"]:
+        found, means = [*one["faults"], *one["drifted"]], one.get("causes", ())
+        rows.append((one["device_id"], one["profile"], ", ".join(found), ", ".join(means)))
+    rows += [
+        (one["device_id"], one["profile"], f"{one['errors']} of {one['n']} wrong", f"{one['expected']:.1%} before")
+        for one in result.get("errors", ())
+        if one["risen"]
+    ]
+    return rows[:limit]

@@ -22,6 +22,7 @@ from hub.ingest.metrics import MAX_KEYS_COUNT, gather_metrics
 from hub.monitoring.references import Pair, Watched
 from hub.monitoring.sums import MAX_OUTCOMES_COUNT, SumKey, Sums, add_window
 from hub.store.database import Connection
+from hub.store.device_errors import put_outcomes
 from hub.store.windows import (
     METRIC_KEY,
     SUM_KEY,
@@ -78,6 +79,7 @@ class Counted:
     sums: dict[SumKey, Sums] = field(default_factory=dict)
     latest: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def period_start(now: float, period_s: int) -> int:
@@ -137,6 +139,8 @@ class WindowBook:
             sums = counted.sums[key] = Sums(vector=np.zeros(watched.shape.size, np.int64))
         add_window(sums, window, counts, watched.shape)
         if not window.arm:
+            if window.feedback.outcomes_count:
+                counted.outcomes.append(_outcomes(speaker.device_id, window, period_s, now))
             counted.latest[(speaker.device_id, window.model)] = {
                 "device_id": speaker.device_id,
                 "model": window.model,
@@ -165,12 +169,28 @@ class WindowBook:
         """Write what `sort_out` gave; last in the transaction, because devices share these rows."""
         put_marks(connection, counted.marks, now)
         put_latest(connection, [row for _, row in sorted(counted.latest.items())])
+        put_outcomes(connection, counted.outcomes)
         if counted.sums:
             keys = sorted(counted.sums)
             sizes = {tuple(key): counted.sums[key].vector.nbytes for key in keys}
             there = lock_sums(connection, [tuple(key) for key in keys], sizes)
             write_sums(connection, [_added(there[tuple(key)], counted.sums[key]) for key in keys])
         add_metrics(connection, counted.metrics)
+
+
+def _outcomes(device_id: str, window: Window, period_s: int, now: float) -> dict[str, Any]:
+    """What truths said of the device, kept until its period is judged."""
+    return {
+        "device_id": device_id,
+        "model": window.model,
+        "version": window.version,
+        "series": window.series,
+        "window_id": window.window_id,
+        "period_s": period_s,
+        "received_s": now,
+        "count": window.feedback.outcomes_count,
+        "outcomes": bytes(window.feedback.outcomes),
+    }
 
 
 def _added(row: Any, sums: Sums) -> dict[str, Any]:

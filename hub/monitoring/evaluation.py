@@ -18,8 +18,10 @@ import numpy as np
 from hub.monitoring.devices import DeviceVerdict, DeviceWindow, judge_devices, silent
 from hub.monitoring.examine import Severity, reference_cells
 from hub.monitoring.judge import Memory, judge, listed
+from hub.monitoring.pooled import expected_rate
 from hub.monitoring.references import References, Watched
 from hub.monitoring.sums import Sums, merged
+from hub.monitoring.truths import JudgedErrors, judge_truths, listed_errors, remember_truths
 from hub.store.database import Connection, Database
 from hub.store.drift import (
     Pending,
@@ -103,27 +105,30 @@ class Evaluation:
             waiting = pending_periods(connection, closed_s, _AT_ONCE)
         done = 0
         for pending in waiting:
+            pair = (pending.model, pending.version)
+            with plain_errors(), self._db.read() as connection:
+                watched = self._references.get(connection, [pair]).get(pair)
+                if watched is None:
+                    continue
+                errors = judge_truths(connection, pending, _expected(watched)) if not pending.arm else None
             with plain_errors(), self._db.write_rows() as connection:
-                done += self._judge(connection, pending)
+                self._judge(connection, pending, watched, errors)
+            done += 1
         return done
 
-    def _judge(self, connection: Connection, pending: Pending) -> bool:
-        pair = (pending.model, pending.version)
-        watched = self._references.get(connection, [pair]).get(pair)
-        if watched is None:
-            return False
+    def _judge(self, connection: Connection, pending: Pending, watched: Watched, errors: JudgedErrors | None) -> None:
         parts = {f"profile:{row.profile}": sums_from(row) for row in sums_of(connection, pending)}
         levels = {FLEET: merged(parts.values(), watched.shape), **parts}
         memories = memory_of(connection, pending)
         results = [
             self._level(pending, level, sums, watched, memories.get(level, b"")) for level, sums in levels.items()
         ]
-        if watched.reference is not None and not pending.arm:
-            results.append(self._devices(connection, pending, watched, levels[FLEET]))
+        if errors is not None:
+            results.append(self._devices(connection, pending, watched, levels[FLEET], errors))
+            remember_truths(connection, pending, errors, self._clock.now())
         put_result(connection, results)
         for hear in self._listeners:
             hear(connection, results)
-        return True
 
     def _level(self, pending: Pending, level: str, sums: Sums, watched: Watched, state: bytes) -> ResultRow:
         memory = _MEMORIES.decode(state) if state else Memory()
@@ -131,9 +136,17 @@ class Evaluation:
         verdict, kept = judge(sums, watched.shape, watched.reference, watched.calibration, memory, period)
         return _row(pending, level, verdict.severity, verdict.rows, listed(verdict), msgspec.msgpack.encode(kept))
 
-    def _devices(self, connection: Connection, pending: Pending, watched: Watched, fleet: Sums) -> ResultRow:
+    def _devices(
+        self, connection: Connection, pending: Pending, watched: Watched, fleet: Sums, errors: JudgedErrors
+    ) -> ResultRow:
+        verdicts = self._drifted(connection, pending, watched)
+        said = _named(verdicts) | listed_errors(errors)
+        worst = max(_worst(verdicts), Severity.PERFORMANCE if said["risen"] else Severity.NONE)
+        return _row(pending, DEVICES, worst, fleet.rows, said, b"")
+
+    def _drifted(self, connection: Connection, pending: Pending, watched: Watched) -> list[DeviceVerdict]:
         if watched.reference is None:
-            raise ValueError("devices are judged against a reference")
+            return []
         windows: list[DeviceWindow] = []
         for row in latest_windows(connection, pending):
             try:
@@ -162,7 +175,15 @@ class Evaluation:
         if watched.reference.rate.least_per_h:
             quiet = silent_devices(connection, pending, self._period_s, _NAMED_COUNT)
             verdicts += [silent(device_id, profile) for device_id, profile in quiet]
-        return _row(pending, DEVICES, _worst(verdicts), fleet.rows, _named(verdicts), b"")
+        return verdicts
+
+
+def _expected(watched: Watched) -> float:
+    """The error rate that the calibration promises; 0: there is none."""
+    if watched.calibration is None:
+        return 0.0
+    total = sum(watched.calibration.total)
+    return expected_rate(total - sum(watched.calibration.correct), total)
 
 
 def _worst(verdicts: Sequence[DeviceVerdict]) -> Severity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hub.store.database import Database
+from hub.store.device_errors import prune_errors
 from hub.store.failures import plain_errors
 from hub.store.windows import prune_windows
 from shared.clock import Clock
@@ -24,4 +25,5 @@ class WindowRetention:
         """Remove old periods; returns how many rows. Error `database.unavailable`."""
         now = self._clock.now()
         with plain_errors(), self._db.write_rows() as connection:
-            return prune_windows(connection, now - self._keep_s, now - max(_MARKS_S, self._keep_s))
+            gone = prune_errors(connection, now - self._keep_s)
+            return gone + prune_windows(connection, now - self._keep_s, now - max(_MARKS_S, self._keep_s))
