@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import TypedDict
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from hub.audit.log import AuditLog
 from hub.blobs.store import BlobStore
 from hub.deployments.compatibility import Compatibility
@@ -100,4 +102,5 @@ def _places(settings: HubSettings, pki: Pki) -> Places:
         folder=settings.federated_path,
         command=worker_command(sys.executable),
         programs=settings.federated.engine == "stock",
+        device_ca=pki.device_ca.certificate.public_bytes(Encoding.DER),
     )

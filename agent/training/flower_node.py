@@ -21,7 +21,7 @@ os.environ["FLWR_LOG_LEVEL"] = "WARNING"
 import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from flwr.app import ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -36,7 +36,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from numpy.typing import NDArray
 
 from agent.training.orders import Answer, Order
-from shared.errors import SkerryError, Unauthorised, Unavailable
+from shared.errors import InvalidInput, SkerryError, Unauthorised, Unavailable
 
 __all__ = ["Answer", "Node", "Order", "join"]
 
@@ -143,17 +143,26 @@ def _told() -> Iterator[None]:
 
 def _order(message: Message) -> Order:
     content = message.content
-    (weights,) = content.array_records["arrays"].to_numpy_ndarrays()
+    weights: Any = ()
+    if "arrays" in content.array_records:
+        (weights,) = content.array_records["arrays"].to_numpy_ndarrays()
+    config: dict[str, Any] = dict(content.config_records["config"])
+    payload = config.pop("payload", b"")
+    if not isinstance(payload, bytes):
+        raise InvalidInput("training.order", "The order's payload is not one.")
     meta = message.metadata
     return Order(
         kind=meta.message_type,
         weights=np.asarray(weights, np.float32),
-        config=dict(content.config_records["config"]),  # type: ignore[arg-type]
+        config=config,
         expires_s=meta.created_at + meta.ttl,
+        payload=payload,
     )
 
 
 def _reply(message: Message, answer: Answer) -> Message:
+    if "payload" in message.content.config_records["config"]:  # what is sealed goes in one piece: fewer requests
+        return Message(RecordDict({"config": ConfigRecord({"payload": answer.update})}), reply_to=message)
     arrays = [np.frombuffer(answer.update, np.uint8)] if answer.update else []
     content = RecordDict({"metrics": MetricRecord({**answer.metrics, "num-examples": answer.examples})})
     if arrays:

@@ -26,12 +26,17 @@ HeldOut = Annotated[float, Meta(ge=0, le=0.5)]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hub asks: train on (or evaluate) `weights` by `config`. Good until `expires_s` (seconds since 1970)."""
+    """What the hub asks: train on (or evaluate) `weights` by `config`. Good until `expires_s` (seconds since 1970).
+
+    kind `query`: a question of secure aggregation, in `payload`, without weights. payload: beside a task to train,
+    what secure aggregation needs (`agent.training.protection`).
+    """
 
     kind: str
     weights: Vector
     config: dict[str, int | float | str]
     expires_s: float
+    payload: bytes = b""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +48,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Train. The names are those of a run's definition; personal: also keep a head of this device's own."""
+    """Train. The names are those of a run's definition; personal: also keep a head of this device's own.
+
+    clip: the norm that the update may have; 0: any. noise_multiplier: of the clip, the deviation of the noise that the
+    device adds to it; count_noise: the same for its word on whether the update was within the clip.
+    """
 
     round: Round
     epochs: Annotated[int, Meta(ge=1, le=100)]
@@ -53,6 +62,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep: Annotated[float, Meta(gt=0, le=1)] = 0.1
     held_out: HeldOut = 0.2
     personal: bool = False
+    clip: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    noise_multiplier: Annotated[float, Meta(ge=0, le=2000)] = 0.0
+    count_noise: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.errors import Conflict, InvalidInput, SkerryError, Untrusted
 from shared.federated.secagg import keys, shamir
-from shared.federated.secagg.graph import MIN_DEVICES, Ring
+from shared.federated.secagg.graph import MIN_DEVICES, Ring, threshold
 from shared.federated.secagg.masks import Words, add_masks
 from shared.federated.secagg.messages import (
     Advert,
@@ -69,7 +69,13 @@ class SecureSession:
         self._session = self._sealing = self._masking = self._seed = b""
         self._neighbours: dict[str, Advert] = {}
         self._held: dict[str, tuple[bytes, bytes]] = {}
-        self._threshold = 0
+        self._threshold = self._members = 0
+
+    @property
+    def least(self) -> int:
+        """How many updates the sum of this session must have. From 32 devices on this one sees its neighbours only, of
+        whom it demands the same share; that the rest is there is the hub's word."""
+        return threshold(self._members)
 
     def answer(self, question: bytes) -> bytes:
         """The answer to a question that is not about training.
@@ -138,6 +144,7 @@ class SecureSession:
         ring = self._checked(asked)
         self._neighbours = asked.neighbours
         self._threshold = ring.threshold(self._device_id)
+        self._members = len(ring.ids)
         everybody = {other: ring.points[other] for other in [*asked.neighbours, self._device_id]}
         points = list(everybody.values())
         seeds = shamir.split(self._seed, points, self._threshold, self._random)
@@ -224,7 +231,8 @@ class SecureSession:
     def _forget(self) -> None:
         self._stage = _Stage.IDLE
         self._session = self._sealing = self._masking = self._seed = b""
-        self._neighbours, self._held, self._threshold = {}, {}, 0
+        self._neighbours, self._held = {}, {}
+        self._threshold = self._members = 0
 
 
 def _about(sender: str, receiver: str) -> bytes:

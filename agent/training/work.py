@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from agent.training.examples import Embedder, Examples, from_samples
 from agent.training.orders import Answer, Order, Training, check_weights, parse_evaluation, parse_training
 from agent.training.own_head import OwnHead
+from agent.training.protection import Protection
 from agent.training.residual import Residual
 from agent.training.samples import Sample
 from agent.training.sdk import Task, Trainer
 from shared.errors import Conflict, InvalidInput
-from shared.federated.codec import encode
 from shared.federated.vector import Vector
 from shared.preprocess.kernels import Array
 from shared.runtime.head import TrainableHead
@@ -58,6 +58,7 @@ class Work:
     head: with the bundle's own weights, beside which an evaluation measures.
     samples: what is kept now, and a name that changes when it was erased. proceed: raises when the device has no more
     time, power or patience; asked before each epoch. own: keeps a head of this device's own; None: not wanted here.
+    protection: what the hub may see of an update; None: of a run that promised nothing.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Work:
         *,
         proceed: Callable[[], None],
         own: OwnHead | None = None,
+        protection: Protection | None = None,
     ) -> None:
         self._run = run
         self._head = head
@@ -80,6 +82,7 @@ class Work:
         self._residual = residual
         self._proceed = proceed
         self._own = own
+        self._protection = protection or Protection()
         self._epoch: str | None = None
         self._bundled = head.weights
 
@@ -89,6 +92,8 @@ class Work:
             return self._train(order)
         if order.kind == "evaluate":
             return self._evaluate(order)
+        if order.kind == "query":
+            return self._protection.answer(order)
         raise InvalidInput("training.order", f"There is no kind {order.kind[:32]!r} of order.")
 
     def delivered(self) -> None:
@@ -98,6 +103,7 @@ class Work:
     def _train(self, order: Order) -> Answer:
         wanted = parse_training(order.config)
         check_weights(order.weights, sum(self._head.sizes))
+        self._protection.check(order, wanted)
         self._proceed()
         examples = self._examples()
         (x, y), (held_x, held_y) = examples.split(wanted.held_out)
@@ -109,11 +115,13 @@ class Work:
         after = measure(self._head, x, y)
         with np.errstate(over="ignore", invalid="ignore"):
             difference = np.asarray(moved - order.weights, np.float32)
-        update, left_out = encode(difference, self._head.sizes, wanted.scheme, self._residual.take(), wanted.keep)
+        answer, left_out = self._protection.write(
+            difference, len(x), _metrics(after, before), wanted, self._head.sizes, self._residual.take()
+        )
         if self._own is not None and wanted.personal:
             self._own.consider(moved, self._run, wanted.round, self._epoch or "", held_x, held_y)
         self._residual.leave(left_out)
-        return Answer(update=update, examples=len(x), metrics=_metrics(after, before))
+        return answer
 
     def _moved(self, weights: Vector, wanted: Training, x: Array, y: Labels) -> Vector:
         """The weights after training, which the head then has."""

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import log_ndtr, ndtr
-
 __all__ = ["affordable", "delta_at", "epsilon_at"]
 
 _MAX_EPSILON = 1e6
@@ -27,8 +25,8 @@ def delta_at(epsilon: float, multiplier: float, releases: int) -> float:
     if releases < 1:
         return 0.0
     mu = math.sqrt(releases) / multiplier
-    tail = math.exp(min(700.0, epsilon + float(log_ndtr(-epsilon / mu - mu / 2))))
-    return max(0.0, float(ndtr(mu / 2 - epsilon / mu)) - tail)
+    tail = math.exp(min(700.0, epsilon + _log_below(-epsilon / mu - mu / 2)))
+    return max(0.0, _below(mu / 2 - epsilon / mu) - tail)
 
 
 def epsilon_at(delta: float, multiplier: float, releases: int) -> float:
@@ -59,3 +57,15 @@ def affordable(epsilon: float, delta: float, multiplier: float, at_most: int = 1
         middle = (low + high) // 2
         low, high = (middle, high) if epsilon_at(delta, multiplier, middle) <= epsilon else (low, middle)
     return min(low, at_most)
+
+
+def _below(x: float) -> float:
+    """How likely a standard normal number is below x."""
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def _log_below(x: float) -> float:
+    """The logarithm of that, also where it is too small for a float."""
+    if x > -30:
+        return math.log(_below(x))
+    return -x * x / 2 - math.log(-x) - math.log(2 * math.pi) / 2 + math.log1p(-1 / x**2 + 3 / x**4 - 15 / x**6)

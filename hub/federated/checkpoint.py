@@ -21,13 +21,24 @@ from hub.federated.standing import Standing
 from shared import canonical, limits
 from shared.errors import InvalidInput, SkerryError
 
-__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "PrivacyState", "read_checkpoint", "write_checkpoint"]
 
 _MAGIC = b"SKFC\x01"
 _DIGEST = 32
 _WEIGHTS = "weights"
 _TYPES: dict[str, np.dtype[Any]] = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
 Count = Annotated[int, Meta(ge=0, le=limits.MAX_SEQ)]
+
+
+class PrivacyState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run knows of its privacy. releases: paid for. clip: of the next round; 0: the definition's.
+
+    reach: the largest entry of an update that is added up securely.
+    """
+
+    releases: Count = 0
+    clip: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    reach: Annotated[float, Meta(gt=0, le=1e9)] = 1.0
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +54,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     weights: NDArray[np.float32]
     memory: dict[str, NDArray[Any]] = {}
     standings: list[Standing] = []
+    privacy: PrivacyState = PrivacyState()
 
 
 class _Vector(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +70,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     round_no: Count
     vectors: Annotated[list[_Vector], Meta(max_length=8)]
     standings: Annotated[list[Standing], Meta(max_length=limits.MAX_FEDERATED_DEVICES_COUNT)]
+    privacy: PrivacyState = PrivacyState()
 
 
 def write_checkpoint(checkpoint: Checkpoint) -> bytes:
@@ -78,6 +91,7 @@ def write_checkpoint(checkpoint: Checkpoint) -> bytes:
             "round_no": checkpoint.round_no,
             "vectors": named,
             "standings": checkpoint.standings,
+            "privacy": checkpoint.privacy,
         }
     )
     body = b"".join((_MAGIC, len(head).to_bytes(4, "big"), head, *parts))
@@ -108,6 +122,7 @@ def read_checkpoint(data: bytes) -> Checkpoint:
         weights=vectors.pop(_WEIGHTS),
         memory=vectors,
         standings=head.standings,
+        privacy=head.privacy,
     )
 
 

@@ -20,8 +20,8 @@ from hub.federated.checkpoint import read_checkpoint
 from hub.federated.definition import RunDefinition
 from hub.federated.following import Following
 from hub.federated.outcome import RunOutcome
-from hub.federated.protocol import Abandoned, Ask, Begin, Cancel, Complete, Ended, FromWorker, Listening
-from hub.federated.report import RoundReport
+from hub.federated.protocol import Abandoned, Ask, Begin, Cancel, Complete, Ended, FromWorker, Listening, Reserved
+from hub.federated.report import PrivacySpent, RoundReport
 from hub.federated.runner import RunProcess
 from hub.federated.stage import Stage
 from hub.store import federated as store
@@ -131,12 +131,13 @@ class Conductor:
             return
         if self._row.state is RunState.RUNNING:
             ended = self._rounds()
-            if ended.error is not None:
+            if ended.error is not None and ended.end != "finished":
                 raise SkerryError(ended.error.code, ended.error.message, hint=ended.error.hint)
             if ended.end == "cancelled":
                 self._step(RunState.CANCELLED)
                 return
-            self._step(RunState.HANDING_OVER)
+            early = {} if ended.error is None else {"code": ended.error.code, "message": ended.error.message}
+            self._step(RunState.HANDING_OVER, **early)
         self._hand_over()
 
     def _take(self) -> None:
@@ -174,6 +175,7 @@ class Conductor:
             key=str(places.key.absolute()),
             ca=str(places.ca.absolute()),
             programs=places.programs,
+            device_ca=places.device_ca,
         )
         return self._process.run(begin)
 
@@ -189,6 +191,8 @@ class Conductor:
                     self._following.ask(round_no, device_ids, self._process)
             case Complete(report=report, checkpoint=checkpoint):
                 self._keep(report, checkpoint)
+            case Reserved(privacy=privacy, checkpoint=checkpoint):
+                self._reserve(privacy, checkpoint)
             case Abandoned(report=report):
                 self._keep(report, None)
             case Ended():
@@ -203,7 +207,12 @@ class Conductor:
     def _keep(self, report: RoundReport, checkpoint: bytes | None) -> None:
         made = _round_row(report, self._stage.clock.now())
         with self._stage.db.write() as connection:
-            self._row = store.add_round(connection, self._row, made, checkpoint)
+            self._row = store.add_round(connection, self._row, made, checkpoint, _plain(report.privacy))
+
+    def _reserve(self, privacy: PrivacySpent | None, checkpoint: bytes) -> None:
+        with self._stage.db.write() as connection:
+            now_s = self._stage.clock.now()
+            self._row = store.keep_checkpoint(connection, self._row, checkpoint, now_s, _plain(privacy))
 
     def _step(self, to: RunState, **values: Any) -> None:
         over = to in store.ENDED
@@ -241,6 +250,7 @@ class Conductor:
             cohort=cohort,
             bytes_up=row.bytes_up,
             bytes_down=row.bytes_down,
+            privacy_spent=msgspec.convert(row.privacy, PrivacySpent) if row.privacy else None,
         )
 
     def _give_up(self, error: SkerryError) -> None:
@@ -264,6 +274,10 @@ class Conductor:
             return  # it never had a worker
         except OSError as error:
             _LOG.warning("the folder of the run %s cannot be removed: %s", self.run_id, error)
+
+
+def _plain(privacy: PrivacySpent | None) -> dict[str, Any]:
+    return {} if privacy is None else msgspec.to_builtins(privacy)
 
 
 def _round_row(report: RoundReport, now_s: float) -> RoundRow:

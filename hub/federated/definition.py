@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hub.federated.accountant import affordable
 from shared import limits, strict_yaml
 from shared.errors import InvalidInput
 from shared.federated.codec import Scheme
+from shared.federated.secagg.graph import MIN_DEVICES
 from shared.field_errors import describe
 from shared.wire.types import ModelName, Version
 
@@ -121,8 +123,12 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def evaluates(self) -> bool:
-        """Whether devices are asked to evaluate: it is wanted, they hold samples back, and may say how they do."""
-        return self.evaluation.on_devices and self.training.held_out > 0 and not self.privacy.secure_aggregation
+        """Whether devices are asked to evaluate: it is wanted, they hold samples back, and may say how they do.
+
+        Not where the hub must not see single answers, nor any without noise.
+        """
+        open_answers = not self.privacy.secure_aggregation and self.privacy.mode != "client"
+        return self.evaluation.on_devices and self.training.held_out > 0 and open_answers
 
     @property
     def quorum(self) -> int:
@@ -167,14 +173,38 @@ def _contradiction(run: RunDefinition) -> str:
     sorts_out = run.strategy.name in _SEES_SINGLE_UPDATES or run.strategy.malicious > 0
     if run.rounds.mode == "buffered" and sorts_out:
         return "rounds.mode buffered: updates of different ages cannot be sorted out against each other"
-    if not run.privacy.secure_aggregation:
-        return ""
+    private = _unpayable(run.privacy) or _unprotected(run, sorts_out)
+    if private or not run.privacy.secure_aggregation:
+        return private
+    if run.quorum < MIN_DEVICES:
+        return f"privacy.secure_aggregation: a sum of fewer than {MIN_DEVICES} devices tells too much (rounds.quorum)"
     if sorts_out:
         return "privacy.secure_aggregation: the hub sees sums only, so it cannot sort out single updates"
     if run.rounds.mode == "buffered":
         return "privacy.secure_aggregation needs rounds.mode synchronous"
     if run.training.scheme is Scheme.TOP:
         return "privacy.secure_aggregation needs training.scheme int8 or float32: sums need all entries of all devices"
+    return ""
+
+
+def _unpayable(privacy: Privacy) -> str:
+    if privacy.mode == "none":
+        return "privacy.adaptive is for privacy.mode server or client" if privacy.adaptive else ""
+    if privacy.noise_multiplier == 0:
+        return "privacy.noise_multiplier: without noise nothing is protected"
+    if not affordable(privacy.epsilon, privacy.delta, privacy.noise_multiplier):
+        return "privacy: the budget does not pay for one round; more noise_multiplier, or more epsilon"
+    return ""
+
+
+def _unprotected(run: RunDefinition, sorts_out: bool) -> str:
+    """Why the noise would not cover what one device can change."""
+    if run.privacy.mode == "none":
+        return ""
+    if run.rounds.mode == "buffered":
+        return "privacy.mode needs rounds.mode synchronous: in a buffered run a device may be in one step twice"
+    if run.privacy.mode == "server" and sorts_out:
+        return "privacy.mode server: noise on a sum does not cover a strategy that sorts out single updates"
     return ""
 
 

@@ -1,5 +1,7 @@
 """Tasks out to devices and their answers in, admitted or refused, for both kinds of run.
 
+A question of secure aggregation goes the same way; its answers, and masked updates, are handed on as they came.
+
 Rules: whatever a device answers costs at most that device's answer; every outcome is counted in its standing; a task
 lives as long as the deadline allows and no answer is taken after it; an answer of a device that was removed in the
 meantime does not count.
@@ -7,15 +9,15 @@ meantime does not count.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hub.federated.admission import Admitted, Demands, admit
 from hub.federated.definition import RunDefinition
-from hub.federated.report import METRICS
+from hub.federated.mechanism import Mechanism
 from hub.federated.standing import Roster
 from hub.federated.tasks import Engine, Failure, Reply, Task
 from shared.errors import InvalidInput
@@ -28,28 +30,41 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A task that is out: whose it is, the weights it began with, the round or step they were of, and since when."""
+    """A task that is out: whose it is, the weights it began with, the round or step they were of, and since when.
+
+    sealed: the answer is not an update that can be read.
+    """
 
     device_id: str
     weights: Vector
     round_no: int
     at: float
+    sealed: bool = False
 
 
 @dataclass(slots=True)
 class Harvest:
-    """What has come back. rejected: device and code. lost: took the task and failed."""
+    """What has come back. rejected: device and code. lost: took the task and failed. sealed: not to be read alone."""
 
     admitted: list[tuple[Given, Admitted]] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    sealed: dict[str, bytes] = field(default_factory=dict)
 
 
 class Exchange:
     """The tasks of one run that are out."""
 
-    def __init__(self, definition: RunDefinition, sizes: tuple[int, ...], engine: Engine, roster: Roster) -> None:
+    def __init__(
+        self,
+        definition: RunDefinition,
+        sizes: tuple[int, ...],
+        engine: Engine,
+        roster: Roster,
+        mechanism: Mechanism,
+    ) -> None:
         self._definition = definition
+        self.mechanism = mechanism
         self._sizes = sizes
         self._engine = engine
         self._roster = roster
@@ -72,15 +87,41 @@ class Exchange:
 
     def give(self, device_ids: Iterable[str], weights: Vector, round_no: int, ttl_s: float, now: float) -> list[str]:
         """Give each device its task; those that got it."""
-        taken = [(d, node) for d in device_ids if (node := self._roster.node(d)) is not None]
-        config = self._config(round_no)
-        tasks = [Task(node_id=node, weights=weights, config=config, ttl_s=ttl_s) for _, node in taken]
+        config = self._config(round_no) | self.mechanism.order()
+        return self._push(dict.fromkeys(device_ids, b""), "train", config, Given("", weights, round_no, now), ttl_s)
+
+    def give_sealed(
+        self, payloads: Mapping[str, bytes], weights: Vector, round_no: int, ttl_s: float, now: float, least: int
+    ) -> list[str]:
+        """Give each device its task, whose answer is only good in a sum of `least` and more; those that got it."""
+        config = self._config(round_no) | self.mechanism.order(least)
+        return self._push(payloads, "train", config, Given("", weights, round_no, now, sealed=True), ttl_s)
+
+    def ask(self, questions: Mapping[str, bytes], round_no: int, ttl_s: float, now: float) -> list[str]:
+        """Put a question of secure aggregation to each device; those that got it."""
+        given = Given("", np.zeros(0, np.float32), round_no, now, sealed=True)
+        return self._push(questions, "query", {"round": round_no}, given, ttl_s)
+
+    def _push(
+        self,
+        payloads: Mapping[str, bytes],
+        kind: str,
+        config: dict[str, int | float | str],
+        given: Given,
+        ttl_s: float,
+    ) -> list[str]:
+        taken = [(d, node) for d in payloads if (node := self._roster.node(d)) is not None]
+        tasks = [
+            Task(node_id=node, weights=given.weights, config=config, ttl_s=ttl_s, kind=kind, payload=payloads[d])
+            for d, node in taken
+        ]
         got = []
         for (device_id, _), task_id in zip(taken, self._engine.push(tasks) if tasks else [], strict=True):
             if task_id:
-                self._out[task_id] = Given(device_id, weights, round_no, now)
-                self._roster.of(device_id).bytes_down += weights.nbytes
-                self.bytes_down += weights.nbytes
+                self._out[task_id] = replace(given, device_id=device_id)
+                size = given.weights.nbytes + len(payloads[device_id])
+                self._roster.of(device_id).bytes_down += size
+                self.bytes_down += size
                 got.append(device_id)
         return got
 
@@ -127,6 +168,12 @@ class Exchange:
         standing.answered += 1
 
     def _take(self, reply: Reply, given: Given, harvest: Harvest) -> None:
+        if given.sealed:
+            answer = reply.update or b""
+            self._roster.of(given.device_id).bytes_up += len(answer)
+            self.bytes_up += len(answer)
+            harvest.sealed[given.device_id] = answer
+            return
         try:
             update = self._update(reply, given.weights)
             self._roster.of(given.device_id).bytes_up += len(update)
@@ -155,8 +202,8 @@ class Exchange:
         return Demands(
             sizes=self._sizes,
             max_norm=bounds.max_norm,
-            max_examples=bounds.max_examples,
-            metrics=METRICS,
+            max_examples=self.mechanism.max_examples,
+            metrics=self.mechanism.metrics,
             tasks=frozenset({task_id}),
         )
 

@@ -183,7 +183,8 @@ class Following:
 def _promise(definition: RunDefinition) -> Promise:
     privacy = definition.privacy
     noise = privacy.noise_multiplier if privacy.mode == "client" else 0.0
-    clip = 0.0 if privacy.mode == "none" else privacy.clip
+    clips = privacy.mode == "client" or (privacy.mode == "server" and privacy.secure_aggregation)
+    clip = privacy.clip if clips and not privacy.adaptive else 0.0  # where the device clips, to a bound that stays
     return Promise(secure_aggregation=privacy.secure_aggregation, client_noise=noise, clip=clip)
 
 

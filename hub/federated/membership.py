@@ -13,6 +13,7 @@ from hub.federated.definition import RunDefinition
 from hub.federated.eligibility import Needs, Seen, why_not
 from hub.federated.forecast import Member
 from hub.federated.protocol import Participant
+from hub.federated.selection import OVER_SELECTION_PERCENT
 from hub.filters.service import DeviceFilters
 from hub.store import federated_devices
 from hub.store.database import Connection
@@ -21,11 +22,14 @@ from shared import limits
 from shared.clock import Clock
 from shared.errors import SkerryError
 from shared.federated.codec import encoded_bytes
+from shared.federated.secagg.fixed import words
+from shared.federated.secagg.graph import peers_of
 from shared.profiles import Profile
 
 __all__ = ["Judged", "RunMembers", "device_bytes", "needs_of"]
 
 _CHILD_BYTES = 110 * limits.MIB  # the training process with its libraries, before any model
+_PEER_DOWN_BYTES, _PEER_UP_BYTES, _ADVERT_BYTES = 1000, 250, 700  # of secure aggregation: keys, certificates, shares
 _BYTES_PER_WEIGHT = 24  # weights, gradients, what was received, the difference, what rounding left out
 
 
@@ -61,8 +65,11 @@ class Judged:
 
 def device_bytes(definition: RunDefinition, sizes: tuple[int, ...]) -> tuple[int, int]:
     """Bytes down and up of one device in one round, without the messages around them."""
-    training = definition.training
-    return 4 * sum(sizes), encoded_bytes(sizes, training.scheme, training.keep)
+    training, total = definition.training, sum(sizes)
+    if definition.privacy.secure_aggregation:
+        peers = peers_of(-(-definition.rounds.goal * OVER_SELECTION_PERCENT // 100))
+        return 4 * total + peers * _PEER_DOWN_BYTES, 4 * words(total) + peers * _PEER_UP_BYTES + _ADVERT_BYTES
+    return 4 * total, encoded_bytes(sizes, training.scheme, training.keep)
 
 
 def needs_of(definition: RunDefinition, base: Base) -> Needs:

@@ -11,20 +11,11 @@ from numpy.typing import NDArray
 
 from hub.federated.definition import RunDefinition
 from hub.federated.evaluation import Evaluation
+from hub.federated.report import PrivacySpent
 
 __all__ = ["HandedOver", "PrivacySpent", "RunOutcome"]
 
 Vector = NDArray[np.float32]
-
-
-class PrivacySpent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run's updates told about single devices at the most. mode: who added the noise (`server`, `client`)."""
-
-    mode: str
-    epsilon: float
-    delta: float
-    noise_multiplier: float = 0.0
-    secure_aggregation: bool = False
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):

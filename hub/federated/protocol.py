@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from hub.federated.definition import RunDefinition
 from hub.federated.evaluation import DeviceEvaluation
-from hub.federated.report import RoundReport
+from hub.federated.report import PrivacySpent, RoundReport
 from shared import limits
 from shared.errors import ErrorBody, InvalidInput
 
@@ -32,6 +32,7 @@ __all__ = [
     "Listening",
     "Participant",
     "Remove",
+    "Reserved",
     "read_from_hub",
     "read_from_worker",
     "write",
@@ -50,7 +51,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Do this run, from this checkpoint. Listen on `host` and `port` with the certificate; paths are absolute.
 
-    programs: let stock Flower nodes fetch their program.
+    programs: let stock Flower nodes fetch their program. device_ca: the certificate (DER) of the authority of the
+    devices, by which they know each other's keys in secure aggregation.
     """
 
     definition: RunDefinition
@@ -63,6 +65,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     key: str
     ca: str
     programs: bool = False
+    device_ca: bytes = b""
 
 
 class Enrol(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -107,6 +110,13 @@ class Complete(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     checkpoint: bytes
 
 
+class Reserved(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Privacy was paid for, before devices answer; no round is complete, but only from here the run may go on."""
+
+    privacy: PrivacySpent | None
+    checkpoint: bytes
+
+
 class Abandoned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A round did not count."""
 
@@ -122,7 +132,10 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The run is over: finished or cancelled, or failed for this error."""
+    """The run is over: finished or cancelled, or failed for this error.
+
+    One that finished before its last round says why there (`federated.privacy_spent`); its weights are as good.
+    """
 
     end: str
     error: ErrorBody | None = None
@@ -130,7 +143,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 M = TypeVar("M")
 FromHub: TypeAlias = Begin | Enrol | Declined | Remove | Cancel
-FromWorker: TypeAlias = Listening | Ask | Complete | Abandoned | Evaluated | Ended
+FromWorker: TypeAlias = Listening | Ask | Complete | Reserved | Abandoned | Evaluated | Ended
 _ENCODER = msgspec.msgpack.Encoder()
 _FROM_HUB: msgspec.msgpack.Decoder[FromHub] = msgspec.msgpack.Decoder(FromHub)
 _FROM_WORKER: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)

@@ -8,16 +8,33 @@ import msgspec
 
 from hub.federated.admission import Admitted
 
-__all__ = ["METRICS", "RoundReport", "means"]
+__all__ = ["METRICS", "PrivacySpent", "RoundReport", "means"]
 
 METRICS = frozenset({"loss", "accuracy", "held_out_loss", "held_out_accuracy"})
 """The metrics that a reply may hold: of training, and on the device's held-out share before it."""
+
+
+class PrivacySpent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has told about single devices at the most: (epsilon, delta) for all that one of them ever answers.
+
+    mode: who adds the noise, `server` or `client`. releases: how often the noise was added to something that was told.
+    clip: the bound of the next round's updates.
+    """
+
+    mode: str
+    epsilon: float
+    delta: float
+    noise_multiplier: float = 0.0
+    secure_aggregation: bool = False
+    releases: int = 0
+    clip: float = 0.0
 
 
 class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     """A round. joined: devices that took the task. rejected: device and code. dropped: joined or asked in vain.
 
     metrics: means over the admitted, weighted by their examples. abandoned: the code why the round did not count.
+    privacy: what the run has spent with this round.
     """
 
     round_no: int
@@ -31,6 +48,7 @@ class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes_up: int
     seconds: float
     abandoned: str = ""
+    privacy: PrivacySpent | None = None
 
 
 def means(updates: Iterable[Admitted]) -> dict[str, float]:
@@ -38,6 +56,8 @@ def means(updates: Iterable[Admitted]) -> dict[str, float]:
     sums: dict[str, tuple[float, int]] = {}
     for update in updates:
         for key, value in update.metrics.items():
+            if key not in METRICS:
+                continue
             total, weight = sums.get(key, (0.0, 0))
             sums[key] = (total + value * update.examples, weight + update.examples)
     return {key: total / weight for key, (total, weight) in sorted(sums.items())}

@@ -9,8 +9,10 @@ the run and are kept nowhere; every wait has an end.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,12 +20,14 @@ from hub.federated.admission import Admitted
 from hub.federated.checkpoint import Checkpoint
 from hub.federated.definition import RunDefinition
 from hub.federated.exchange import Exchange
+from hub.federated.mechanism import Mechanism
 from hub.federated.report import RoundReport
 from hub.federated.standing import Roster
 from hub.federated.surroundings import Step, Surroundings
 from hub.federated.tasks import Engine
 from shared import canonical
 from shared.errors import Conflict, InvalidInput, Unavailable
+from shared.federated.secagg.fixed import Total
 
 __all__ = ["Run", "RunEnd", "definition_digest", "round_seed"]
 
@@ -31,10 +35,11 @@ Vector = NDArray[np.float32]
 
 
 class RunEnd(StrEnum):
-    """How a run ended that did not fail."""
+    """How a run ended that did not fail. SPENT: before its last round, because of its privacy budget."""
 
     FINISHED = "finished"
     CANCELLED = "cancelled"
+    SPENT = "spent"
 
 
 class Run:
@@ -51,6 +56,7 @@ class Run:
         engine: Engine,
         step: Step,
         around: Surroundings,
+        authority: bytes = b"",
     ) -> None:
         if checkpoint.definition != definition_digest(definition) or checkpoint.weights.shape != (sum(sizes),):
             raise InvalidInput("federated.checkpoint", "The checkpoint is of another run, or of another model.")
@@ -59,7 +65,9 @@ class Run:
         self.round_no = checkpoint.round_no
         self.weights = checkpoint.weights
         self.roster = Roster(checkpoint.standings)
-        self.exchange = Exchange(definition, sizes, engine, self.roster)
+        self.mechanism = Mechanism(definition, checkpoint.privacy, lambda: secrets.token_bytes(32))
+        self.authority = authority
+        self.exchange = Exchange(definition, sizes, engine, self.roster, self.mechanism)
         self.around = around
         self.cancelled = False
         self._declined: dict[str, float] = {}
@@ -83,15 +91,32 @@ class Run:
         first = self.around.monotonic() - self.definition.rounds.deadline_s if since is None else since
         return {device_id for device_id, at in self._declined.items() if at >= first}
 
+    def session(self) -> bytes:
+        """A name that no attempt at a round had before."""
+        return secrets.token_bytes(16)
+
     def seed(self, attempt: int) -> int:
         """The seed of the next round's selection."""
         return round_seed(self._seed, self.round_no + 1, attempt)
 
     def advance(self, updates: list[Admitted]) -> Vector:
-        """The next weights; errors `federated.too_few`, `federated.diverged`. Nothing is changed but the strategy."""
+        """The next weights; errors `federated.too_few`, `federated.diverged`. Nothing that a checkpoint holds changes
+        but the strategy's memory and the next clip, so a round that fails here is left out as a whole."""
+        before = self.mechanism.state
+        ordered = self.mechanism.released(sorted(updates, key=lambda update: update.device_id))
+        try:
+            return self._stepped(ordered)
+        except Conflict:
+            self.mechanism.state = before
+            raise
+
+    def advance_by_sum(self, total: Total, devices: int) -> Vector:
+        """The same from a sum of the updates of so many devices."""
+        return self._stepped(self.mechanism.summed(total, devices))
+
+    def _stepped(self, updates: list[Admitted]) -> Vector:
         with np.errstate(over="ignore", invalid="ignore"):
-            ordered = sorted(updates, key=lambda update: update.device_id)
-            weights = self._step.step(self.weights, ordered, self.round_no + 1)
+            weights = self._step.step(self.weights, updates, self.round_no + 1)
         if not np.isfinite(weights).all():
             raise Conflict(
                 "federated.diverged",
@@ -104,9 +129,21 @@ class Run:
         """The round counts: its weights are the run's, and it is kept."""
         self.weights = weights
         self.round_no += 1
+        if self.definition.privacy.mode == "server":
+            self.mechanism.pay()
+        report = msgspec.structs.replace(report, privacy=self.mechanism.spent())
         self._patience = self.definition.rounds.patience
         self.heard()
         self.around.complete(report, self.checkpoint())
+
+    def reserve(self) -> None:
+        """Pay for tasks whose answers themselves show something of their devices, as far as the noise lets them.
+
+        Kept before they go out: a run that is killed meanwhile has paid for what the hub may have seen.
+        """
+        if self.definition.privacy.mode == "client":
+            self.mechanism.pay()
+            self.around.reserved(self.checkpoint())
 
     def abandon(self, report: RoundReport) -> None:
         """The round does not count; error `federated.abandoned` when that was once too often."""
@@ -149,6 +186,7 @@ class Run:
             weights=self.weights,
             memory=self._step.memory(),
             standings=self.roster.standings(),
+            privacy=self.mechanism.state,
         )
 
 

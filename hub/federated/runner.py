@@ -20,7 +20,17 @@ import msgspec
 
 from hub.child import end_child, start_child
 from hub.federated import protocol
-from hub.federated.protocol import Begin, Complete, Ended, Enrol, FromHub, FromWorker, Participant, Remove
+from hub.federated.protocol import (
+    Begin,
+    Complete,
+    Ended,
+    Enrol,
+    FromHub,
+    FromWorker,
+    Participant,
+    Remove,
+    Reserved,
+)
 from shared.errors import Conflict, InvalidInput, Unavailable
 
 __all__ = ["RESTARTS", "RunProcess", "worker_command"]
@@ -54,12 +64,12 @@ class RunProcess:
             self._participants = {device.device_id: device for device in begin.participants}
         crashes = 0
         while crashes <= RESTARTS:
-            kept, ended, last = self._once(begin)
+            kept, completed, ended, last = self._once(begin)
             if ended is not None:
                 return ended
             if self._stopped:
                 raise Conflict("federated.stopped", "The hub ends; the run goes on from its last round afterwards.")
-            crashes = 0 if kept != begin.checkpoint else crashes
+            crashes = 0 if completed else crashes
             crashes += 1
             begin = msgspec.structs.replace(begin, checkpoint=kept)
         raise Unavailable(
@@ -91,23 +101,25 @@ class RunProcess:
             if self._child is not None:
                 end_child(self._child)
 
-    def _once(self, begin: Begin) -> tuple[bytes, Ended | None, str]:
-        """One worker: the last checkpoint, how the run ended (None: the worker died), and its last words."""
+    def _once(self, begin: Begin) -> tuple[bytes, bool, Ended | None, str]:
+        """One worker: the last checkpoint, whether a round was complete, how the run ended (None: the worker died), and
+        its last words."""
         lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        kept, ended = begin.checkpoint, None
+        kept, completed, ended = begin.checkpoint, False, None
         with start_child(self._command, self._folder, PIPE) as child:
             drain = threading.Thread(target=_drain, args=(child.stderr, lines), name="federated-stderr", daemon=True)
             drain.start()
             self._begun(child, begin)
             try:
                 while ended is None and (message := _next(child)) is not None:
-                    if isinstance(message, Complete):
+                    if isinstance(message, Complete | Reserved):
                         kept = message.checkpoint
+                    completed = completed or isinstance(message, Complete)
                     self._heard(message)
                     ended = message if isinstance(message, Ended) else None
             finally:
                 self._over(child, drain)
-        return kept, ended, (lines[-1] if lines else "")
+        return kept, completed, ended, (lines[-1] if lines else "")
 
     def _begun(self, child: Popen[bytes], begin: Begin) -> None:
         """The worker hears of its run before it hears of anything else."""

@@ -17,7 +17,7 @@ from cryptography import x509
 from shared.errors import Conflict, InvalidInput
 from shared.federated.secagg import keys, shamir
 from shared.federated.secagg.fixed import Scale
-from shared.federated.secagg.graph import MIN_DEVICES, Ring
+from shared.federated.secagg.graph import MIN_DEVICES, Ring, threshold
 from shared.federated.secagg.masks import Words, add_masks
 from shared.federated.secagg.messages import (
     Advert,
@@ -85,6 +85,14 @@ class Aggregation:
             for device_id in self._ring.ids
         }
 
+    def members(self) -> list[str]:
+        """The devices whose keys came."""
+        return list(self._ring.ids)
+
+    def least(self) -> int:
+        """How many updates a sum must have: more than two thirds of the members."""
+        return threshold(len(self._ring.ids))
+
     def shares(self, device_id: str, answer: bytes) -> None:
         """A device's sealed shares; errors `secure.malformed`, `secure.roster`."""
         sealed = decode(answer, Shares).sealed
@@ -125,11 +133,15 @@ class Aggregation:
             raise InvalidInput("update.shape", f"The masked update has {len(answer)} bytes; it must have {4 * words}.")
         self._masked[device_id] = np.frombuffer(answer, "<u4").astype(np.uint32)
 
+    def forget(self, device_id: str) -> None:
+        """An update that shall not be in the sum after all: its device counts as one that did not answer."""
+        self._masked.pop(device_id, None)
+
     # --- 4: reveals -------------------------------------------------------------------------------------------------
     def unmask(self) -> dict[str, bytes]:
         """The question to each device that answered; error `secure.few` when the sum cannot be read any more."""
         there = set(self._masked)
-        self._enough(len(there), MIN_DEVICES)
+        self._enough(len(there), max(MIN_DEVICES, self.least()))
         for device_id in self._inside:
             self._enough(len(self._among(device_id, there)), self._ring.threshold(device_id))
         return {device_id: self._question(device_id, there) for device_id in sorted(there)}

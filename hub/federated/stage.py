@@ -36,7 +36,8 @@ class HandsOver(Protocol):
 class Places:
     """host: to listen on; public_host: as devices reach it. The certificate is the hub's, which devices trust (`ca`).
 
-    command: of the worker. programs: stock Flower nodes may join and fetch their program.
+    command: of the worker. programs: stock Flower nodes may join and fetch their program. device_ca: the certificate
+    (DER) of the authority of the devices.
     """
 
     host: str
@@ -48,6 +49,7 @@ class Places:
     folder: Path
     command: Sequence[str]
     programs: bool = False
+    device_ca: bytes = b""
 
     def address(self, port: int) -> str:
         """Where devices join."""

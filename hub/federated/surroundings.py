@@ -39,6 +39,10 @@ class Surroundings(Protocol):
         """A round is complete: keep the checkpoint, from which the run can go on."""
         ...
 
+    def reserved(self, checkpoint: Checkpoint) -> None:
+        """Privacy was paid for, the round is not complete: keep the checkpoint before the devices are told."""
+        ...
+
     def abandoned(self, report: RoundReport) -> None:
         """A round did not count."""
         ...

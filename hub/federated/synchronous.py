@@ -11,6 +11,7 @@ from hub.federated.admission import Admitted
 from hub.federated.report import RoundReport, means
 from hub.federated.rounds import Judgement, RoundCounts, judge_round, outliers
 from hub.federated.run import Run, RunEnd
+from hub.federated.secured import SecureRound
 from hub.federated.selection import select
 from shared.errors import Conflict
 
@@ -24,6 +25,10 @@ def run_rounds(run: Run) -> RunEnd:
         if run.cancelled:
             return RunEnd.CANCELLED
         done = run.round_no
+        if not run.mechanism.affordable():
+            if run.round_no:
+                return RunEnd.SPENT
+            raise run.mechanism.out_of_budget()  # all of it went to rounds that did not count: there is no result
         _attempt(run, attempt)
         attempt = 0 if run.round_no > done else attempt + 1
     return RunEnd.FINISHED
@@ -37,12 +42,13 @@ def _attempt(run: Run, attempt: int) -> None:
     if len(chosen) < definition.quorum:
         run.alone()
         return
-    round_ = _Round(run, chosen)
+    round_: _Round | SecureRound = (SecureRound if definition.privacy.secure_aggregation else _Round)(run, chosen)
     if not round_.gather():
         if not run.cancelled:
             run.alone()
         return
     run.heard()
+    run.reserve()
     verdict = round_.collect()
     if not run.cancelled:
         round_.end(verdict)
@@ -103,7 +109,7 @@ class _Round:
         absent = sorted(d for d in self._expected() if d not in self._joined)
         missed = [] if in_time else [*self._late, *absent]
         run.exchange.fail(missed)
-        for device_id in outliers(self._updates(), run.definition.admission.norm_factor):
+        for device_id in self._outliers():
             run.exchange.refuse(device_id)
             self._rejected[device_id] = "update.outlier"
             del self._admitted[device_id]
@@ -121,6 +127,12 @@ class _Round:
             run.abandon(self._report(dropped, error.code))
             return
         run.complete(weights, self._report(dropped))
+
+    def _outliers(self) -> list[str]:
+        """Where the hub clips, nobody is left out for others' updates: the noise covers what one device changes."""
+        if self._run.definition.privacy.mode == "server":
+            return []
+        return outliers(self._updates(), self._run.definition.admission.norm_factor)
 
     def _harvest(self) -> None:
         run = self._run

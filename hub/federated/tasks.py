@@ -18,13 +18,17 @@ Vector = NDArray[np.float32]
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Train on `weights` (or evaluate them) by `config`; after `ttl_s` seconds the node no longer gets it."""
+    """Train on `weights` (or evaluate them) by `config`; after `ttl_s` seconds the node no longer gets it.
+
+    kind `query`: a question in `payload`, without weights. payload: beside weights, what secure aggregation needs.
+    """
 
     node_id: int
     weights: Vector
     config: dict[str, int | float | str]
     ttl_s: float
     kind: str = "train"
+    payload: bytes = b""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

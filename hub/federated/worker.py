@@ -19,7 +19,7 @@ from typing import BinaryIO
 from hub.federated import protocol
 from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hub.federated.continuous import run_buffered
-from hub.federated.definition import RunDefinition
+from hub.federated.definition import RunDefinition, check_run
 from hub.federated.evaluating import Evaluating
 from hub.federated.flower.grid import Grid
 from hub.federated.flower.strategies import Aggregator, Preselection
@@ -29,7 +29,7 @@ from hub.federated.report import RoundReport
 from hub.federated.run import Run, RunEnd
 from hub.federated.surroundings import Step
 from hub.federated.synchronous import run_rounds
-from shared.errors import InvalidInput, SkerryError, Unavailable
+from shared.errors import SkerryError, Unavailable
 
 __all__ = ["main", "serve"]
 
@@ -50,15 +50,16 @@ class Worker:
     def work(self, step: Step) -> RunEnd:
         """The run to its end."""
         begin = self._begin
-        grid = Grid(self._link)
-        run = Run(begin.definition, begin.sizes, read_checkpoint(begin.checkpoint), grid, step, self)
+        grid, checkpoint = Grid(self._link), read_checkpoint(begin.checkpoint)
+        run = Run(begin.definition, begin.sizes, checkpoint, grid, step, self, begin.device_ca)
         self._run = run
         self._enrol(begin.participants)
         protocol.write(self._out, protocol.Listening(port=self._link.address[1]))
         end = run_buffered(run) if begin.definition.rounds.mode == "buffered" else run_rounds(run)
-        return self._evaluated(run, grid) if end is RunEnd.FINISHED and begin.definition.evaluates else end
+        over = end in (RunEnd.FINISHED, RunEnd.SPENT)
+        return self._evaluated(run, grid, end) if over and begin.definition.evaluates else end
 
-    def _evaluated(self, run: Run, grid: Grid) -> RunEnd:
+    def _evaluated(self, run: Run, grid: Grid, end: RunEnd) -> RunEnd:
         """The end of a run after its last round; one that is cancelled meanwhile has not been evaluated."""
         evaluating = Evaluating(run, grid)
         devices = evaluating.evaluate()
@@ -66,7 +67,13 @@ class Worker:
             return RunEnd.CANCELLED
         asked, down = len(evaluating.asked), evaluating.bytes_down
         protocol.write(self._out, protocol.Evaluated(asked=asked, bytes_down=down, devices=devices))
-        return RunEnd.FINISHED
+        return end
+
+    def ended(self, end: RunEnd) -> protocol.Ended:
+        """How the hub is told; a budget that was spent early leaves a run that finished."""
+        if end is not RunEnd.SPENT or self._run is None:
+            return protocol.Ended(end=end)
+        return protocol.Ended(end=RunEnd.FINISHED, error=self._run.mechanism.out_of_budget().body())
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -85,6 +92,10 @@ class Worker:
 
     def complete(self, report: RoundReport, checkpoint: Checkpoint) -> None:
         protocol.write(self._out, protocol.Complete(report=report, checkpoint=write_checkpoint(checkpoint)))
+
+    def reserved(self, checkpoint: Checkpoint) -> None:
+        spent = None if self._run is None else self._run.mechanism.spent()
+        protocol.write(self._out, protocol.Reserved(privacy=spent, checkpoint=write_checkpoint(checkpoint)))
 
     def abandoned(self, report: RoundReport) -> None:
         protocol.write(self._out, protocol.Abandoned(report=report))
@@ -120,13 +131,8 @@ class Worker:
 
 
 def make_step(definition: RunDefinition) -> Step:
-    """The strategy of a run; errors `federated.strategy`, `federated.privacy` (it would not be kept)."""
-    if definition.privacy.mode != "none" or definition.privacy.secure_aggregation:
-        raise InvalidInput(
-            "federated.privacy",
-            "This version cannot keep what the run's `privacy` promises.",
-            hint="Leave `privacy` out only if the devices' updates may be seen by the hub as they are.",
-        )
+    """The strategy of a run; errors `federated.strategy`, `federated.invalid`."""
+    check_run(definition)
     wanted = definition.strategy
     preselect = Preselection(malicious=wanted.malicious) if wanted.malicious else None
     return Aggregator(wanted.name, wanted.parameters, preselect)
@@ -140,14 +146,16 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, step: Callable[[RunDefinition], Ste
     inbox: queue.SimpleQueue[FromHub] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(stdin, inbox), name="hub", daemon=True).start()
     try:
-        end = protocol.Ended(end=_work(begin, stdout, inbox, step))
+        end = _work(begin, stdout, inbox, step)
     except SkerryError as error:
         end = protocol.Ended(end="failed", error=error.body())
     protocol.write(stdout, end)
     return 0
 
 
-def _work(begin: Begin, out: BinaryIO, inbox: queue.SimpleQueue[FromHub], step: Callable[[RunDefinition], Step]) -> str:
+def _work(
+    begin: Begin, out: BinaryIO, inbox: queue.SimpleQueue[FromHub], step: Callable[[RunDefinition], Step]
+) -> protocol.Ended:
     tls = Tls(Path(begin.certificate), Path(begin.key), Path(begin.ca))
     try:
         family = socket.AF_INET6 if ":" in begin.host else socket.AF_INET
@@ -162,7 +170,9 @@ def _work(begin: Begin, out: BinaryIO, inbox: queue.SimpleQueue[FromHub], step: 
     with sock:
         link = SuperLink(sock, tls, programs=begin.programs).start()
         try:
-            return Worker(out, inbox, begin, link).work(step(begin.definition))
+            worker = Worker(out, inbox, begin, link)
+            end = worker.work(step(begin.definition))
+            return worker.ended(end)
         finally:
             link.stop()
 

@@ -31,6 +31,7 @@ __all__ = [
     "find_run",
     "get_run",
     "insert_run",
+    "keep_checkpoint",
     "list_rounds",
     "list_runs",
     "load_checkpoint",
@@ -189,15 +190,22 @@ def want_cancel(connection: Connection, row: RunRow, actor: str) -> bool:
     return _change(connection, row, cancelled_by=actor)
 
 
-def add_round(connection: Connection, row: RunRow, made: RoundRow, checkpoint: bytes | None) -> RunRow:
+def add_round(
+    connection: Connection,
+    row: RunRow,
+    made: RoundRow,
+    checkpoint: bytes | None,
+    privacy: Mapping[str, Any] | None = None,
+) -> RunRow:
     """Keep a round, and the checkpoint after it, if it counts; error `federated.changed` when another hub has the run.
 
-    The attempt's number is given here.
+    The attempt's number is given here. privacy: what the run has spent with it; empty: as before.
     """
     now = get_run(connection, row.run_id)
-    same = {"attempts": now.attempts + 1, "bytes_down": now.bytes_down + made.bytes_down}
+    same: dict[str, Any] = {"attempts": now.attempts + 1, "bytes_down": now.bytes_down + made.bytes_down}
     same |= {"bytes_up": now.bytes_up + made.bytes_up}
     same |= {} if checkpoint is None else {"round_no": made.round_no}
+    same |= {"privacy": privacy} if privacy else {}
     if now.state is not RunState.RUNNING or not _change(connection, row, **same):
         raise Conflict("federated.changed", "Another hub works on the run.", retriable=True)
     values = {name: getattr(made, name) for name in RoundRow.__dataclass_fields__}
@@ -205,12 +213,25 @@ def add_round(connection: Connection, row: RunRow, made: RoundRow, checkpoint: b
     values |= {"metrics": _text(made.metrics), "devices": _text(made.devices)}
     connection.execute(insert(federated_rounds).values(values))
     if checkpoint is not None:
-        connection.execute(
-            update(federated_checkpoints)
-            .where(federated_checkpoints.c.run_no == row.run_no)
-            .values(checkpoint=checkpoint, saved_s=made.at_s)
-        )
+        _save(connection, row, checkpoint, made.at_s)
     return get_run(connection, row.run_id)
+
+
+def keep_checkpoint(
+    connection: Connection, row: RunRow, checkpoint: bytes, now_s: float, privacy: Mapping[str, Any]
+) -> RunRow:
+    """Keep from where a run may go on, in the middle of a round; error `federated.changed`."""
+    if get_run(connection, row.run_id).state is not RunState.RUNNING or not _change(connection, row, privacy=privacy):
+        raise Conflict("federated.changed", "Another hub works on the run.", retriable=True)
+    _save(connection, row, checkpoint, now_s)
+    return get_run(connection, row.run_id)
+
+
+def _save(connection: Connection, row: RunRow, checkpoint: bytes, now_s: float) -> None:
+    checkpoints = federated_checkpoints
+    connection.execute(
+        update(checkpoints).where(checkpoints.c.run_no == row.run_no).values(checkpoint=checkpoint, saved_s=now_s)
+    )
 
 
 def _change(connection: Connection, row: RunRow, **values: Any) -> bool:

@@ -15,8 +15,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from agent.training.flower_node import Answer, Order, join
-from shared.federated.codec import Scheme, encode
+from agent.training.flower_node import join
+from agent.training.orders import Answer, Order, parse_training
+from agent.training.protection import Protection
+from agent.training.secure import SecureSession
 from tests.federated.network import accuracy, initial, sizes, train
 
 __all__ = ["Plan", "Share"]
@@ -25,10 +27,14 @@ _IDLE_S = 0.05
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """One device: its key, its samples (an .npz with x and y), and whether it is honest."""
+    """One device: its key, its samples (an .npz with x and y), and whether it is honest.
+
+    behaviour `fails` fails in every task, `fails-KIND` in those of a kind.
+    """
 
     device_id: str
     key: str
+    certificate: str
     samples: str
     behaviour: str = "honest"
 
@@ -43,27 +49,31 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Device:
-    def __init__(self, share: Share, dims: tuple[int, ...]) -> None:
+    def __init__(self, share: Share, dims: tuple[int, ...], key: ec.EllipticCurvePrivateKey) -> None:
         self._share = share
+        self._protection = Protection(SecureSession(share.device_id, key, Path(share.certificate).read_bytes()))
         self._dims = dims
         with np.load(share.samples) as data:
             self._x, self._y = data["x"], data["y"]
 
     def work(self, order: Order) -> Answer:
         behaviour = self._share.behaviour
-        if behaviour == "fails":
+        if behaviour in ("fails", f"fails-{order.kind}"):
             raise RuntimeError("the sensor is wet")
-        config = order.config
         if order.kind == "evaluate":
             return self._measured(order)
-        epochs, rate = int(config["epochs"]), float(config["learning_rate"])
-        moved = train(order.weights, self._dims, self._x, self._y, epochs, rate, int(config["round"]))
-        update, _ = encode(moved - order.weights, sizes(self._dims), Scheme(str(config["scheme"])))
-        if behaviour == "nan":
-            update = b"\x01" + np.full(order.weights.size, np.nan, "<f4").tobytes()
+        if order.kind == "query":
+            return self._protection.answer(order)
+        wanted = parse_training(order.config)
+        self._protection.check(order, wanted)
+        moved = train(order.weights, self._dims, self._x, self._y, wanted.epochs, wanted.learning_rate, wanted.round)
         examples = 10**9 if behaviour == "lies" else len(self._x)
         measured = {"held_out_accuracy": accuracy(order.weights, self._dims, self._x, self._y)}
-        return Answer(update=update, examples=examples, metrics=measured)
+        answer, _ = self._protection.write(moved - order.weights, examples, measured, wanted, sizes(self._dims))
+        if behaviour == "nan":
+            update = b"\x01" + np.full(order.weights.size, np.nan, "<f4").tobytes()
+            return msgspec.structs.replace(answer, update=update)
+        return answer
 
     def _measured(self, order: Order) -> Answer:
         """Shares of right answers with the new weights and with those at the beginning; losses of another kind."""
@@ -79,7 +89,7 @@ class _Device:
 def _serve(plan: Plan, share: Share, connected: threading.Barrier) -> None:
     key = load_pem_private_key(Path(share.key).read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    device, idle = _Device(share, plan.dims), threading.Event()
+    device, idle = _Device(share, plan.dims, key), threading.Event()
     with join(plan.address, Path(plan.ca), key, retries=0) as node:
         connected.wait()
         while True:

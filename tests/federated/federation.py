@@ -16,12 +16,23 @@ from numpy.typing import NDArray
 from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from hub.federated.definition import RunDefinition
 from hub.federated.flower.superlink import Tls
-from hub.federated.protocol import Ask, Begin, Complete, Ended, Evaluated, FromWorker, Listening, Participant
+from hub.federated.protocol import (
+    Ask,
+    Begin,
+    Complete,
+    Ended,
+    Evaluated,
+    FromWorker,
+    Listening,
+    Participant,
+    Reserved,
+)
 from hub.federated.report import RoundReport
 from hub.federated.run import definition_digest
 from hub.federated.runner import RunProcess
 from tests.federated.devices import Plan, Share
 from tests.federated.network import initial, sizes
+from tests.federated.secure_kit import authority
 
 __all__ = ["Federation"]
 
@@ -44,6 +55,7 @@ class Federation:
         self.asks: list[Ask] = []
         self.listened = 0
         self.evaluated: list[Evaluated] = []
+        self.reserved: list[bytes] = []
 
     def add(self, x: Vector, y: NDArray[np.int64], behaviour: str = "honest") -> None:
         """One more device with these samples; `absent`: it is known and never comes."""
@@ -51,11 +63,19 @@ class Federation:
         key = ec.generate_private_key(ec.SECP256R1())
         key_file, samples = self._folder / f"{device_id}.key", self._folder / f"{device_id}.npz"
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        certificate = self._folder / f"{device_id}.crt"
+        certificate.write_bytes(authority().certify(device_id, key.public_key()))
         np.savez(samples, x=x, y=y)
         public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.participants.append(Participant(device_id=device_id, public_key=public, samples=len(x)))
         if behaviour != "absent":
-            share = Share(device_id=device_id, key=str(key_file), samples=str(samples), behaviour=behaviour)
+            share = Share(
+                device_id=device_id,
+                key=str(key_file),
+                certificate=str(certificate),
+                samples=str(samples),
+                behaviour=behaviour,
+            )
             self._shares.append(share)
 
     def run(self, definition: RunDefinition, port: int, kept: bytes | None = None) -> Ended:
@@ -79,6 +99,7 @@ class Federation:
             certificate=str(self._tls.certificate),
             key=str(self._tls.key),
             ca=str(self._tls.ca),
+            device_ca=authority().der,
         )
         try:
             return self.process.run(begin)
@@ -100,6 +121,8 @@ class Federation:
                 self.asks.append(message)
             case Evaluated():
                 self.evaluated.append(message)
+            case Reserved(checkpoint=checkpoint):
+                self.reserved.append(checkpoint)
             case Complete(report=report, checkpoint=checkpoint):
                 self.reports.append(report)
                 self.kept.append(checkpoint)

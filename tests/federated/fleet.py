@@ -12,6 +12,7 @@ from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoi
 from hub.federated.continuous import run_buffered
 from hub.federated.definition import RunDefinition
 from hub.federated.flower.strategies import Aggregator
+from hub.federated.mechanism import Mechanism
 from hub.federated.report import RoundReport
 from hub.federated.run import Run, RunEnd, definition_digest
 from hub.federated.synchronous import run_rounds
@@ -91,6 +92,9 @@ class Fleet:
         self.reports.append(report)
         self.kept.append(write_checkpoint(checkpoint))
 
+    def reserved(self, checkpoint: Checkpoint) -> None:
+        self.kept.append(write_checkpoint(checkpoint))
+
     def abandoned(self, report: RoundReport) -> None:
         self.abandons.append(report)
 
@@ -103,12 +107,20 @@ def begin(definition: RunDefinition, seed: int = 1) -> Checkpoint:
 
 
 def make_run(
-    fleet: Fleet, definition: RunDefinition, devices: int, kept: bytes | None = None, offline: Collection[int] = ()
+    fleet: Fleet,
+    definition: RunDefinition,
+    devices: int,
+    kept: bytes | None = None,
+    offline: Collection[int] = (),
+    authority: bytes = b"",
+    seed_bytes: bytes = b"",
 ) -> Run:
-    """A run with devices d-1, d-2, … on nodes 1, 2, …"""
+    """A run with devices d-1, d-2, … on nodes 1, 2, …; seed_bytes: of its noise, in place of secret ones."""
     start = begin(definition) if kept is None else read_checkpoint(kept)
     strategy = Aggregator(definition.strategy.name, definition.strategy.parameters)
-    run = Run(definition, SIZES, start, fleet, strategy, fleet)
+    run = Run(definition, SIZES, start, fleet, strategy, fleet, authority)
+    if seed_bytes:
+        run.mechanism = run.exchange.mechanism = Mechanism(definition, start.privacy, lambda: seed_bytes)
     for number in range(1, devices + 1):
         run.roster.enrol(f"d-{number}", number, samples=100)
     fleet.online |= set(range(1, devices + 1)) - set(offline)

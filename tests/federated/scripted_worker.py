@@ -4,6 +4,8 @@ It makes a round of each step, and writes into FOLDER/heard what the hub says to
 
     ask:d-1,d-2    asks these devices
     round          a complete round, in which all that were asked answered, or nobody
+    reserve        privacy is paid for, before anybody answers
+    spent          ends the run because its privacy is spent
     abandon        a round that did not count
     wait:NAME      until the hub has sent a message of this kind
     die            ends like a crash; only the first worker of a folder does
@@ -21,9 +23,9 @@ import msgspec
 import numpy as np
 
 from hub.federated import protocol
-from hub.federated.checkpoint import read_checkpoint, write_checkpoint
+from hub.federated.checkpoint import PrivacyState, read_checkpoint, write_checkpoint
 from hub.federated.protocol import Begin, FromHub
-from hub.federated.report import RoundReport
+from hub.federated.report import PrivacySpent, RoundReport
 from shared.errors import ErrorBody
 
 __all__ = ["main"]
@@ -94,6 +96,13 @@ def _play(begin: Begin, folder: Path, steps: list[str], heard: _Heard) -> protoc
             protocol.write(
                 out, protocol.Complete(report=_report(number, asked), checkpoint=write_checkpoint(checkpoint))
             )
+        elif name == "reserve":
+            state = PrivacyState(releases=checkpoint.privacy.releases + 1)
+            checkpoint = msgspec.structs.replace(checkpoint, privacy=state)
+            spent = PrivacySpent(mode="client", epsilon=2.0 * state.releases, delta=1e-5, releases=state.releases)
+            protocol.write(out, protocol.Reserved(privacy=spent, checkpoint=write_checkpoint(checkpoint)))
+        elif name == "spent":
+            return protocol.Ended(end="finished", error=ErrorBody(code="federated.privacy_spent", message="No more."))
         elif name == "abandon":
             report = _report(checkpoint.round_no + 1, asked, "federated.quorum")
             protocol.write(out, protocol.Abandoned(report=report))

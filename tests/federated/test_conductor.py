@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from hub.federated.checkpoint import read_checkpoint
 from hub.federated.conductor import Conductor
+from hub.federated.definition import Privacy, Rounds
 from hub.federated.stage import Stage
 from hub.store import devices
 from hub.store import federated as store
@@ -17,6 +19,7 @@ from hub.store.audit import AuditFilter
 from hub.store.federated import RunRow, RunState
 from hub.store.page import PageRequest
 from shared.errors import Conflict, Unavailable
+from shared.wire.training import Promise
 from tests.federated.run_kit import Receiver, RunKit, until
 
 FIRST = PageRequest(limit=50)
@@ -115,6 +118,40 @@ def test_a_run_fails_with_the_code_and_the_words_of_its_worker(kit: RunKit) -> N
     kit.runs.resume(row.run_id, by="dana")
     finish(kit, kit.stage("round"), row)
     assert (kit.run(row.run_id).state, kit.run(row.run_id).round_no) == (RunState.FINISHED, 2)
+
+
+def test_privacy_that_was_paid_for_in_a_round_that_died_is_neither_forgotten_nor_paid_again(kit: RunKit) -> None:
+    row = create(kit)
+    finish(kit, kit.stage("reserve", "die", "round"), row)
+    begins = kit.heard("Begin")
+    assert len(begins) == 2
+    with kit.db.read() as connection:
+        kept = read_checkpoint(store.load_checkpoint(connection, row.run_no))
+    assert (kept.round_no, kept.privacy.releases) == (1, 2)
+    assert kit.run(row.run_id).privacy["epsilon"] == 4.0
+
+
+def test_a_run_whose_privacy_is_spent_early_is_handed_over_and_says_so(kit: RunKit) -> None:
+    receiver, row = Receiver(), create(kit)
+    finish(kit, kit.stage("reserve", "round", "spent", handover=receiver), row)
+    done = kit.run(row.run_id)
+    assert (done.state, done.code, done.message) == (RunState.FINISHED, "federated.privacy_spent", "No more.")
+    (outcome,) = receiver.outcomes
+    assert outcome.privacy_spent is not None
+    assert (outcome.privacy_spent.epsilon, outcome.privacy_spent.releases) == (2.0, 1)
+
+
+def test_the_devices_authority_goes_to_the_worker_and_the_promise_to_the_devices(kit: RunKit) -> None:
+    privacy = Privacy(mode="client", noise_multiplier=2.0, clip=0.5, secure_aggregation=True)
+    rounds = Rounds(count=1, goal=3, quorum=3, deadline_s=60, wait_s=60)
+    row = kit.runs.create(kit.definition(privacy=privacy, rounds=rounds), by="dana")
+    stage = kit.stage("ask:d-1", "round")
+    places = dataclasses.replace(stage.places, device_ca=b"der")
+    finish(kit, dataclasses.replace(stage, places=places), row)
+    assert kit.heard("Begin")[0]["device_ca"] == "ZGVy"
+    (offer,) = kit.offers
+    assert offer.promise == Promise(secure_aggregation=True, client_noise=2.0, clip=0.5)
+    assert offer.bytes > 2 * 40 + 3 * 1000
 
 
 def test_a_cancelled_run_ends_before_its_next_round_and_keeps_its_checkpoint(kit: RunKit) -> None:

@@ -121,6 +121,27 @@ def test_tasks_go_out_and_replies_and_failures_come_back(superlink: SuperLink, d
     assert grid.give_up() == []
 
 
+def test_questions_and_what_is_beside_a_task_come_and_go_as_bytes(superlink: SuperLink, tls: Tls) -> None:
+    def answer(order: Order) -> Answer:
+        assert "payload" not in order.config
+        return Answer(update=order.kind.encode() + order.payload + bytes([order.weights.size]), examples=1)
+
+    grid, device = Grid(superlink), _Device(superlink, tls, answer)
+    _until(lambda: device.node_id in grid.nodes())
+    nothing = np.zeros(0, np.float32)
+    orders = [("query", nothing, b"why?"), ("train", WEIGHTS, b"seal")]
+    grid.push(
+        [
+            Task(node_id=device.node_id, weights=weights, config={"round": 1}, ttl_s=60.0, kind=kind, payload=payload)
+            for kind, weights, payload in orders
+        ]
+    )
+    outcomes: dict[str, Reply | Failure] = {}
+    _until(lambda: outcomes.update({o.task_id: o for o in grid.pull()}) or len(outcomes) == 2)
+    device.stop()
+    assert {o.update for o in outcomes.values() if isinstance(o, Reply)} == {b"querywhy?\x00", b"trainseal\x0a"}
+
+
 def test_a_task_without_an_answer_is_given_up(superlink: SuperLink, address: str, tls: Tls) -> None:
     grid, key = Grid(superlink), ec.generate_private_key(ec.SECP256R1())
     silent = superlink.admit_node(_public(key))

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from hub.federated import protocol
 from hub.federated.checkpoint import read_checkpoint
-from hub.federated.definition import Privacy, RunDefinition
+from hub.federated.definition import RunDefinition
 from hub.federated.flower.superlink import Tls
 from hub.federated.protocol import Ask, Declined, Ended, FromWorker, Listening, Remove
 from hub.federated.runner import RESTARTS, RunProcess, worker_command
-from hub.federated.worker import make_step
 from shared.errors import InvalidInput, Unavailable
 from tests.federated.certificate import make_tls
 from tests.federated.federation import Federation
@@ -179,11 +178,3 @@ def test_a_removed_device_stays_out_of_the_worker_that_is_started_after_a_crash(
     with pytest.raises(Unavailable):
         process.run(begin)
     assert asks == [["d-1", "d-2"], ["d-2"], ["d-2"], ["d-2"]]
-
-
-@pytest.mark.parametrize("privacy", [{"mode": "server"}, {"mode": "client"}, {"secure_aggregation": True}])
-def test_a_run_whose_privacy_would_not_be_kept_is_refused(privacy: dict[str, Any]) -> None:
-    definition = msgspec.structs.replace(_definition(), privacy=msgspec.convert(privacy, Privacy))
-    with pytest.raises(InvalidInput) as caught:
-        make_step(definition)
-    assert caught.value.code == "federated.privacy"

@@ -26,6 +26,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 __all__ = ["Failure", "Grid", "Reply", "Task"]
 
 _ARRAYS, _CONFIG, _METRICS, _EXAMPLES = "arrays", "config", "metrics", "num-examples"
+_PAYLOAD = "payload"
 
 
 class Grid:
@@ -84,7 +85,10 @@ class Grid:
         return late
 
     def _message(self, task: Task) -> Message:
-        content = RecordDict({_ARRAYS: ArrayRecord([task.weights]), _CONFIG: ConfigRecord({**task.config})})
+        config = ConfigRecord({**task.config, **({_PAYLOAD: task.payload} if task.payload else {})})
+        content = RecordDict({_CONFIG: config})
+        if task.weights.size:
+            content[_ARRAYS] = ArrayRecord([task.weights])
         return Message(content, dst_node_id=task.node_id, message_type=task.kind, ttl=task.ttl_s)
 
     def _outcome(self, message: Message) -> Reply | Failure | None:
@@ -115,6 +119,11 @@ def _reply(task_id: str, node_id: int, message: object) -> Reply:
     if not isinstance(message, Message):
         raise ValueError("no message")
     content = message.content
+    if _CONFIG in content.config_records:
+        payload = content.config_records[_CONFIG][_PAYLOAD]
+        if not isinstance(payload, bytes):
+            raise ValueError("no answer")
+        return Reply(task_id=task_id, node_id=node_id, examples=1, metrics={}, update=payload)
     metrics: dict[str, object] = dict(content.metric_records[_METRICS])
     examples = metrics.pop(_EXAMPLES, None)
     arrays = content.array_records[_ARRAYS].to_numpy_ndarrays() if _ARRAYS in content.array_records else []

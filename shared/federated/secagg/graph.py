@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 
-__all__ = ["MIN_DEVICES", "Ring", "threshold"]
+__all__ = ["MIN_DEVICES", "Ring", "peers_of", "threshold"]
 
 MIN_DEVICES = 3
 COMPLETE_BELOW = 32
@@ -37,7 +37,7 @@ class Ring:
         count = len(self.ids)
         self._order = sorted(self.ids, key=lambda d: hashlib.sha256(self.digest + d.encode()).digest())
         self._place = {device_id: place for place, device_id in enumerate(self._order)}
-        self._half = (count - 1) // 2 if count < COMPLETE_BELOW else _degree(count) // 2
+        self._half = peers_of(count) // 2
 
     def neighbours(self, device_id: str) -> list[str]:
         """The neighbours of a device, sorted, without itself."""
@@ -50,6 +50,11 @@ class Ring:
     def threshold(self, device_id: str) -> int:
         """How many of this device's neighbourhood, itself included, must reveal."""
         return threshold(len(self.neighbours(device_id)) + 1)
+
+
+def peers_of(count: int) -> int:
+    """How many neighbours each of so many devices has."""
+    return max(0, count - 1) if count < COMPLETE_BELOW else 2 * (_degree(count) // 2)
 
 
 def _degree(count: int) -> int:
