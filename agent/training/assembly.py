@@ -9,6 +9,7 @@ from agent.training.buffer import SampleBuffer
 from agent.training.epoch import read_epoch
 from agent.training.examples import Embedder
 from agent.training.own_head import Bundle, OwnHead
+from agent.training.protection import Protection
 from agent.training.protocol import Start
 from agent.training.residual import Residual
 from agent.training.sample_key import load_key
@@ -53,7 +54,9 @@ class Shelf:
         return epoch, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def assemble(start: Start, proceed: Callable[[], None], kept: Callable[[], None]) -> Work:
+def assemble(
+    start: Start, proceed: Callable[[], None], kept: Callable[[], None], protection: Protection | None = None
+) -> Work:
     """Ready to work. proceed: raises when the device has no more time for this; kept: a personal head was written.
 
     Errors `bundle.*`, `model.*`, `array.*`, `training.trainer`, `storage.*`.
@@ -79,4 +82,5 @@ def assemble(start: Start, proceed: Callable[[], None], kept: Callable[[], None]
         residual,
         proceed=proceed,
         own=own,
+        protection=protection,
     )

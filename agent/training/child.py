@@ -88,11 +88,11 @@ class Trainee:
         self._out.write(frame(message))
         self._out.flush()
 
-    def prepare(self) -> None:
+    def prepare(self, protection: Any) -> None:
         """Load model and samples; errors `model.*`, `training.trainer`, `bundle.*`, `storage.*`."""
         from agent.training.assembly import assemble  # under the limits, because importing maps most of the memory
 
-        self._work = assemble(self._start, self.proceed, lambda: self.say(Kept()))
+        self._work = assemble(self._start, self.proceed, lambda: self.say(Kept()), protection)
 
     def proceed(self) -> None:
         """Return while the present task may go on; errors `training.*`."""
@@ -115,7 +115,10 @@ class Trainee:
                     raise
                 return  # nothing was expected: the run is over, or the network is, and another offer will come
             now_s = time.monotonic()
-            if served:
+            if served and self._work.expects:
+                pace.expect(now_s, self._start.valid_s)  # the next stage comes when the slowest device is ready
+                last_s = now_s
+            elif served:
                 pace.answered()
                 last_s = now_s
             elif not pace.expects(now_s) and now_s - last_s >= linger_s:
@@ -148,6 +151,9 @@ class Trainee:
     def _answer(self, order: Order) -> Answer:
         found = order.config.get("round", 0)
         round_no = found if isinstance(found, int) and found >= 0 else 0
+        if order.kind == "query":  # it takes milliseconds, of a round whose task is asked about
+            answered: Answer = self._work(order)
+            return answered
         self._asked = (round_no, order.kind[:32], time.monotonic())
         self.say(Asked(round_no=round_no, kind=order.kind[:32]))
         try:
@@ -171,20 +177,23 @@ class Trainee:
             self.say(Failed(round_no=round_no, seconds=time.monotonic() - began_s, error=self._failure or error))
 
 
-def train(start: Start, key_pem: bytes, inbox: Inbox, out: BinaryIO, shortfalls: list[Any]) -> SkerryError | None:
-    """Take part in the run; why it ended before its time, if it did."""
+def train(
+    start: Start, pair: tuple[bytes, bytes], inbox: Inbox, out: BinaryIO, shortfalls: list[Any]
+) -> SkerryError | None:
+    """Take part in the run with this key and certificate; why it ended before its time, if it did."""
     trainee = Trainee(start, inbox, out)
     failure: SkerryError | None = None
     try:
-        trainee.prepare()
         from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         from agent.training.flower_node import join
+        from agent.training.protection import Protection
 
-        key = load_pem_private_key(key_pem, None)
+        key = load_pem_private_key(pair[0], None)
         if not isinstance(key, EllipticCurvePrivateKey):
             raise InternalError("training.key", "The device's key is not of an elliptic curve.")
+        trainee.prepare(Protection.of_device(key, pair[1], start.promise))
         mark = JoinedMark(Path(start.state), start.address)
         wait_s = min(start.valid_s, 10.0)
         with join(start.address, Path(start.ca), key, wait_s=wait_s, before=mark.node_id) as node:
@@ -220,12 +229,12 @@ def main() -> None:
     if not isinstance(start, Start):
         raise SystemExit("no orders")
     os.nice(_NICENESS)
-    key_pem = Path(start.key).read_bytes()
+    pair = Path(start.key).read_bytes(), Path(start.certificate).read_bytes()
     shortfalls = confine(start.confinement)
     inbox = Inbox(source)
     inbox.start()
     try:
-        failure = train(start, key_pem, inbox, out, shortfalls)
+        failure = train(start, pair, inbox, out, shortfalls)
     except Exception as error:  # noqa: BLE001 - the boundary of the process
         _LOG.exception("the training failed in an unforeseen way")
         failure = InternalError("training.defect", f"{type(error).__name__}: {error}"[:300])

@@ -69,6 +69,7 @@ class Ordering:
             sample_settings=self._samples,
             state=str(self._paths.training),
             key=str(credentials.key),
+            certificate=str(credentials.certificate),
             ca=str(credentials.hub_ca),
             valid_s=left_s,
             linger_s=offer.linger_s,
@@ -76,6 +77,7 @@ class Ordering:
             personal_margin=settings.personal_margin,
             trainer=settings.trainer,
             confinement=self._confinement(str(directory), str(credentials.hub_ca), int(port)),
+            promise=offer.promise,
         )
 
     def _confinement(self, directory: str, ca: str, port: int) -> Confinement:

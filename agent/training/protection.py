@@ -13,10 +13,13 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.x509.oid import NameOID
 
 from agent.training.orders import Answer, Order, Training
 from agent.training.secure import SecureSession
-from shared.errors import Untrusted
+from shared.errors import StorageFailure, Untrusted
 from shared.federated.clipping import clip
 from shared.federated.codec import encode
 from shared.federated.noise import gaussian
@@ -47,6 +50,21 @@ class Protection:
         self._promise = promise
         self._random = random
         self._asked: Sealed | None = None
+
+    @classmethod
+    def of_device(cls, key: EllipticCurvePrivateKey, certificate: bytes, promise: Promise) -> Protection:
+        """That of the device with this key and certificate (PEM); error `identity.certificate`."""
+        try:
+            names = x509.load_pem_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            device_id = str(names[0].value)
+        except (ValueError, IndexError) as error:
+            raise StorageFailure("identity.certificate", "The device's certificate cannot be read.") from error
+        return cls(SecureSession(device_id, key, certificate), promise)
+
+    @property
+    def expects(self) -> bool:
+        """Whether another question of a session follows, if the hub goes on."""
+        return self._session is not None and self._session.under_way
 
     def answer(self, order: Order) -> Answer:
         """The answer to a question of secure aggregation; errors `training.promise`, `secure.*`."""

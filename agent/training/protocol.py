@@ -14,6 +14,7 @@ import msgspec
 from agent.training.settings import SampleSettings
 from shared.errors import ErrorBody, InvalidInput
 from shared.sandbox.wish import Confinement, Shortfall
+from shared.wire.training import Promise
 
 __all__ = [
     "LENGTH",
@@ -44,8 +45,9 @@ MAX_FRAME_BYTES = 64 * 1024
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What to train and what the process may do.
 
-    directory: of the slot. space: what the class numbers mean. key, ca: files of the device's identity. valid_s: to
-    join within. linger_s: how long to stay without a task. personal_samples: 0: no head of its own.
+    directory: of the slot. space: what the class numbers mean. key, certificate, ca: files of the device's identity.
+    valid_s: to join within. linger_s: how long to stay without a task. personal_samples: 0: no head of its own.
+    promise: of the offer, against which each task is held.
     """
 
     run: str
@@ -59,6 +61,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sample_settings: SampleSettings
     state: str
     key: str
+    certificate: str
     ca: str
     valid_s: float
     linger_s: float
@@ -66,6 +69,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     personal_margin: float
     trainer: str
     confinement: Confinement
+    promise: Promise = Promise()
 
 
 class Expect(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -72,6 +72,11 @@ class SecureSession:
         self._threshold = self._members = 0
 
     @property
+    def under_way(self) -> bool:
+        """Whether a session has begun and is not over."""
+        return self._stage not in (_Stage.IDLE, _Stage.REVEALED)
+
+    @property
     def least(self) -> int:
         """How many updates the sum of this session must have. From 32 devices on this one sees its neighbours only, of
         whom it demands the same share; that the rest is there is the hub's word."""

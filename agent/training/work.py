@@ -96,6 +96,11 @@ class Work:
             return self._protection.answer(order)
         raise InvalidInput("training.order", f"There is no kind {order.kind[:32]!r} of order.")
 
+    @property
+    def expects(self) -> bool:
+        """Whether the hub will ask again soon: secure aggregation has several stages."""
+        return self._protection.expects
+
     def delivered(self) -> None:
         """The hub has the last answer."""
         self._residual.delivered()
