@@ -20,7 +20,8 @@ import numpy as np
 from hub.ingest.fold import Fold
 from hub.ingest.metrics import MAX_KEYS_COUNT, gather_metrics
 from hub.monitoring.references import Pair, Watched
-from hub.monitoring.sums import MAX_OUTCOMES_COUNT, SumKey, Sums, add_window
+from hub.monitoring.sums import MAX_OUTCOMES_COUNT, SumKey, Sums, add_window, add_words
+from hub.monitoring.together import Place, Tables, read_together
 from hub.store.database import Connection
 from hub.store.device_errors import put_outcomes
 from hub.store.windows import (
@@ -71,6 +72,19 @@ class Speaker(NamedTuple):
     fold: Fold
 
 
+class _Told(NamedTuple):
+    """A window of the batch."""
+
+    speaker: Speaker
+    envelope: Envelope
+    window: Window
+
+
+def _pair_of(window: Window) -> Pair:
+    """The version that a window is of."""
+    return window.model, window.version
+
+
 @dataclass(slots=True)
 class Counted:
     """What a batch adds. latest: by (device, model)."""
@@ -98,58 +112,16 @@ class WindowBook:
         """What the batch adds; what is not taken is refused in its fold. Writes nothing."""
         counted = Counted()
         period_s = period_start(now, self._period_s)
-        telling = [speaker for speaker in speakers if speaker.fold.windows]
-        if telling:
-            named = {(window.model, window.version) for s in telling for _, window in s.fold.windows}
+        told = [_Told(speaker, envelope, window) for speaker in speakers for envelope, window in speaker.fold.windows]
+        if told:
+            named = {_pair_of(one.window) for one in told}
             watched = self._references.get(connection, named)
-            highest = marks_of(connection, [s.device_id for s in telling], {model for model, _ in named})
-            for speaker in telling:
-                for envelope, window in speaker.fold.windows:
-                    if is_new(highest, speaker.device_id, window):
-                        found = watched.get((window.model, window.version))
-                        self._take(counted, highest, speaker, envelope, window, found, period_s, now)
+            ids = {one.speaker.device_id for one in told}
+            highest = marks_of(connection, sorted(ids), {model for model, _ in named})
+            taking = _Taking(counted, highest, watched, period_s, now)
+            taking.take(told)
         self._metrics(connection, counted, speakers, period_s)
         return counted
-
-    def _take(
-        self,
-        counted: Counted,
-        highest: dict[SeriesKey, int],
-        speaker: Speaker,
-        envelope: Envelope,
-        window: Window,
-        watched: Watched | None,
-        period_s: int,
-        now: float,
-    ) -> None:
-        try:
-            if watched is None:
-                raise InvalidInput("window.unwatched", f"No version {window.version} of {window.model} is watched.")
-            if 0 < window.epsilon < LEAST_EPSILON:
-                raise InvalidInput("window.inconsistent", "The window has more noise than anybody could use.")
-            counts = read_window(window, watched.reference, watched.sha256)
-        except InvalidInput as error:
-            speaker.fold.refuse(envelope, error.code, error.message)
-            return
-        series = key_of(speaker.device_id, window)
-        highest[series] = counted.marks[series] = window.window_id
-        key = SumKey(window.model, period_s, window.version, speaker.profile, window.arm)
-        sums = counted.sums.get(key)
-        if sums is None:
-            sums = counted.sums[key] = Sums(vector=np.zeros(watched.shape.size, np.int64))
-        add_window(sums, window, counts, watched.shape)
-        if not window.arm:
-            if window.feedback.outcomes_count:
-                counted.outcomes.append(_outcomes(speaker.device_id, window, period_s, now))
-            counted.latest[(speaker.device_id, window.model)] = {
-                "device_id": speaker.device_id,
-                "model": window.model,
-                "version": window.version,
-                "profile": speaker.profile,
-                "period_s": period_s,
-                "received_s": now,
-                "window": bytes(envelope.body),
-            }
 
     def _metrics(self, connection: Connection, counted: Counted, speakers: Sequence[Speaker], period_s: int) -> None:
         said = [(metric, (s.fold, envelope)) for s in speakers for envelope, metric in s.fold.metrics]
@@ -176,6 +148,84 @@ class WindowBook:
             there = lock_sums(connection, [tuple(key) for key in keys], sizes)
             write_sums(connection, [_added(there[tuple(key)], counted.sums[key]) for key in keys])
         add_metrics(connection, counted.metrics)
+
+
+class _Taking:
+    """Takes the windows of a batch in the order in which they were told."""
+
+    def __init__(
+        self,
+        counted: Counted,
+        highest: dict[SeriesKey, int],
+        watched: Mapping[Pair, Watched],
+        period_s: int,
+        now: float,
+    ) -> None:
+        self._counted = counted
+        self._highest = highest
+        self._watched = watched
+        self._period_s = period_s
+        self._now = now
+        self._later: dict[SumKey, list[Place]] = {}
+
+    def take(self, told: Sequence[_Told]) -> None:
+        """All of them; the counts of those that plainly add up are read and added together."""
+        of_pair: dict[Pair, list[int]] = {}
+        for number, one in enumerate(told):
+            of_pair.setdefault(_pair_of(one.window), []).append(number)
+        places: list[Place | None] = [None] * len(told)
+        tables: dict[Pair, Tables] = {}
+        for pair, numbers in of_pair.items():
+            if pair in self._watched:
+                tables[pair] = read_together([told[number].window for number in numbers], self._watched[pair])
+                for number, place in zip(numbers, tables[pair].places, strict=True):
+                    places[number] = place
+        for one, place in zip(told, places, strict=True):
+            if is_new(self._highest, one.speaker.device_id, one.window):
+                self._one(one, place)
+        for key, found in self._later.items():
+            pair = (key.model, key.version)
+            tables[pair].add(self._counted.sums[key], found, self._watched[pair].shape)
+
+    def _one(self, one: _Told, place: Place | None) -> None:
+        speaker, envelope, window = one
+        try:
+            watched = _usable(self._watched.get(_pair_of(window)), window)
+            counts = read_window(window, watched.reference, watched.sha256) if place is None else None
+        except InvalidInput as error:
+            speaker.fold.refuse(envelope, error.code, error.message)
+            return
+        series = key_of(speaker.device_id, window)
+        self._highest[series] = self._counted.marks[series] = window.window_id
+        key = SumKey(window.model, self._period_s, window.version, speaker.profile, window.arm)
+        sums = self._counted.sums.get(key)
+        if sums is None:
+            sums = self._counted.sums[key] = Sums(vector=np.zeros(watched.shape.size, np.int64))
+        if counts is not None:
+            add_window(sums, window, counts, watched.shape)
+        elif place is not None:
+            self._later.setdefault(key, []).append(place)
+            add_words(sums, window, watched.shape)
+        if not window.arm:
+            if window.feedback.outcomes_count:
+                self._counted.outcomes.append(_outcomes(speaker.device_id, window, self._period_s, self._now))
+            self._counted.latest[(speaker.device_id, window.model)] = {
+                "device_id": speaker.device_id,
+                "model": window.model,
+                "version": window.version,
+                "profile": speaker.profile,
+                "period_s": self._period_s,
+                "received_s": self._now,
+                "window": bytes(envelope.body),
+            }
+
+
+def _usable(watched: Watched | None, window: Window) -> Watched:
+    if watched is None:
+        raise InvalidInput("window.unwatched", f"No version {window.version} of {window.model} is watched.")
+    if 0 < window.epsilon < LEAST_EPSILON:
+        raise InvalidInput("window.inconsistent", "The window has more noise than anybody could use.")
+    return watched
 
 
 def _outcomes(device_id: str, window: Window, period_s: int, now: float) -> dict[str, Any]:

@@ -30,7 +30,9 @@ __all__ = [
     "Shape",
     "SumKey",
     "Sums",
+    "add_counts",
     "add_window",
+    "add_words",
     "merged",
     "shape_of",
     "split",
@@ -139,19 +141,29 @@ def split(vector: Counts, shape: Shape) -> Parts:
 
 def add_window(sums: Sums, window: Window, counts: WindowCounts, shape: Shape) -> None:
     """Add one window, whose counts `read_window` has found right, to the sums."""
-    first = shape.features * CELLS
-    second = first + SCORE_BINS * shape.columns
-    vector = sums.vector
-    vector[:first] += counts.cells.reshape(-1)
-    vector[first:second] += counts.scores.reshape(-1)
-    third = second + shape.side * shape.side
+    add_counts(sums, counts.cells.reshape(-1), counts.scores.reshape(-1), shape)
     if counts.confusion.size:
-        vector[second:third] += counts.confusion.reshape(-1)
+        second = shape.features * CELLS + SCORE_BINS * shape.columns
+        sums.vector[second : second + shape.side * shape.side] += counts.confusion.reshape(-1)
+    add_words(sums, window, shape)
+
+
+def add_counts(sums: Sums, cells: Counts, scores: Counts, shape: Shape) -> None:
+    """Add cells and scores, of one window or of many added up, in the order of the vector."""
+    first = shape.features * CELLS
+    sums.vector[:first] += cells
+    sums.vector[first : first + SCORE_BINS * shape.columns] += scores
+
+
+def add_words(sums: Sums, window: Window, shape: Shape) -> None:
+    """Add what a window says beside its packed counts."""
+    third = shape.features * CELLS + SCORE_BINS * shape.columns + shape.side * shape.side
     for finding in window.findings:
-        vector[third + finding.feature * len(FINDINGS) + _FINDING[finding.cause]] += finding.rows
-    last = third + shape.features * len(FINDINGS)
-    for cause, rows in _row_causes(window):
-        vector[last + _ROW_CAUSE.get(cause, _ROW_CAUSE[RowCause.OTHER])] += rows
+        sums.vector[third + finding.feature * len(FINDINGS) + _FINDING[finding.cause]] += finding.rows
+    if window.row_causes or window.refused:
+        last = third + shape.features * len(FINDINGS)
+        for cause, rows in _row_causes(window):
+            sums.vector[last + _ROW_CAUSE.get(cause, _ROW_CAUSE[RowCause.OTHER])] += rows
     sums.windows += 1
     sums.rows += window.rows
     sums.predicted += window.predicted

@@ -12,13 +12,12 @@ nothing before it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select, tuple_
 
+from hub.store.repeated import Row, added
 from hub.store.schema import assignments, health_latency, health_windows, models, shadow_windows, versions
 from shared.latency import Sparse
 from shared.limits import HEALTH_PERIOD_S
@@ -39,7 +38,12 @@ __all__ = [
     "version_latency",
 ]
 
-Row = Mapping[str, Any]
+_WINDOWS = added(health_windows)
+_SHADOWS = added(shadow_windows)
+_LATENCIES = added(health_latency)
+_COHORTS = select(assignments.c.device_id, assignments.c.model, assignments.c.deployment_id).where(
+    assignments.c.device_id.in_(bindparam("ids", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +90,8 @@ def cohorts_of(connection: Connection, device_ids: Collection[str]) -> dict[tupl
     """The deployment of each (device, model) that these devices are assigned."""
     if not device_ids:
         return {}
-    query = select(assignments.c.device_id, assignments.c.model, assignments.c.deployment_id)
-    rows = connection.execute(query.where(assignments.c.device_id.in_(device_ids)))
-    return {(row.device_id, row.model): row.deployment_id for row in rows}
+    rows = connection.execute(_COHORTS, {"ids": list(device_ids)}).all()
+    return {(device_id, model): deployment_id for device_id, model, deployment_id in rows}
 
 
 def known_versions(connection: Connection, pairs: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
@@ -104,18 +107,9 @@ def add_health(
     connection: Connection, windows: Sequence[Row], shadows: Sequence[Row], latencies: Sequence[Row]
 ) -> None:
     """Add rows, given in the order of their keys, to those that are there."""
-    for table, rows in ((health_windows, windows), (shadow_windows, shadows), (health_latency, latencies)):
-        if rows:
-            _add(connection, table, rows)
-
-
-def _add(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    # The same two methods, but no common type in SQLAlchemy.
-    make: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = make(table)
-    keys = [column.name for column in table.primary_key]
-    sums = {c.name: c + statement.excluded[c.name] for c in table.c if c.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    _WINDOWS.run(connection, windows)
+    _SHADOWS.run(connection, shadows)
+    _LATENCIES.run(connection, latencies)
 
 
 # --- gates ----------------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, literal_column, select, update
 
 from hub.rollouts.state import ENDED, Status
 from hub.store.device_filter import Condition
+from hub.store.repeated import Repeated, new_ones
 from hub.store.schema import devices, rollout_arrivals, rollout_devices, rollouts
 from hub.store.schema.rollouts import IS_CURRENT
 
@@ -25,27 +26,26 @@ ACTIVE_STATUSES = tuple(sorted(status.value for status in Status if status not i
 """Of rollouts that have not ended."""
 _DONE = ("rolled_back", "withdrawn", "superseded", "skipped")
 
-_MARK = (
-    update(rollout_devices)
+_MARK = Repeated(
+    lambda _: update(rollout_devices)
     .where(
         rollout_devices.c.device_id == bindparam("of_device"),
         rollout_devices.c.model == bindparam("of_model"),
         IS_CURRENT,
     )
-    .values(dirty=1)
+    .values(dirty=literal_column("1"))
 )
+_ARRIVALS = new_ones(rollout_arrivals, ["device_id", "claimed"])
 
 
 def mark_moved(connection: Connection, moved: Sequence[tuple[str, str]]) -> None:
     """These (device, model) have said something that their rollouts must know; given in the order of the ids."""
-    if moved:
-        connection.execute(_MARK, [{"of_device": device_id, "of_model": model} for device_id, model in moved])
+    _MARK.run(connection, [{"of_device": device_id, "of_model": model} for device_id, model in moved])
 
 
 def add_arrivals(connection: Connection, device_ids: Sequence[str]) -> None:
     """These devices came, went or changed: rollouts must see whether they belong to them."""
-    if device_ids:
-        connection.execute(insert(rollout_arrivals), [{"device_id": device_id} for device_id in device_ids])
+    _ARRIVALS.run(connection, [{"device_id": device_id, "claimed": 0} for device_id in device_ids])
 
 
 def supersede(

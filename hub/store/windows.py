@@ -6,13 +6,13 @@ sums are shared by all devices: they are made and locked in the order of their k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, case, delete, func, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, literal_column, select, tuple_, update
 
+from hub.store.repeated import Repeated, Row, new_ones, replaced
 from hub.store.schema import app_metrics, drift_results, drift_sums, versions, window_latest, window_marks
 from shared.drift.once import SeriesKey
 
@@ -31,15 +31,52 @@ __all__ = [
     "write_sums",
 ]
 
-Row = Mapping[str, Any]
 SUM_KEY = ("model", "period_s", "version", "profile", "arm")
 METRIC_KEY = ("model", "period_s", "version", "arm", "name", "kind")
 _TOTALS = ("windows", "rows", "predicted", "skipped", "labelled", "errors", "unknown", "variance")
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    # The same methods, but no common type in SQLAlchemy.
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+def _more_metrics(insert: Any) -> Any:
+    statement = insert(app_metrics)
+    new, old = statement.excluded, app_metrics.c
+    sums: dict[str, Any] = {name: old[name] + new[name] for name in ("reports", "count", "total")}
+    sums["least"] = case((new.least < old.least, new.least), else_=old.least)
+    sums["greatest"] = case((new.greatest > old.greatest, new.greatest), else_=old.greatest)
+    sums["last"] = new.last
+    return statement.on_conflict_do_update(index_elements=list(METRIC_KEY), set_=sums)
+
+
+def _latest(insert: Any) -> Any:
+    columns = ("device_id", "model", "version", "profile", "period_s", "received_s", "window")
+    values: dict[str, Any] = {name: bindparam(name, type_=window_latest.c[name].type) for name in columns}
+    statement = insert(window_latest).values({**values, "found": literal_column("'[]'")})
+    fresh = {name: statement.excluded[name] for name in columns[2:]}
+    return statement.on_conflict_do_update(index_elements=list(columns[:2]), set_=fresh)
+
+
+def _new_totals(_: Any) -> Any:
+    keys = [drift_sums.c[name] == bindparam(f"k_{name}") for name in SUM_KEY]
+    values: dict[str, Any] = {
+        name: bindparam(name, type_=drift_sums.c[name].type) for name in (*_TOTALS, "vector", "outcomes")
+    }
+    return update(drift_sums).where(and_(*keys)).values(values)
+
+
+_MARKS = replaced(window_marks)
+_LATEST = Repeated(_latest)
+_FIRST_SUMS = new_ones(drift_sums)
+_SUMS = Repeated(_new_totals)
+_METRICS = Repeated(_more_metrics, [column.name for column in app_metrics.c])
+_HIGHEST = select(
+    window_marks.c.device_id,
+    window_marks.c.model,
+    window_marks.c.version,
+    window_marks.c.series,
+    window_marks.c.window_id,
+).where(
+    window_marks.c.device_id.in_(bindparam("ids", expanding=True)),
+    window_marks.c.model.in_(bindparam("models", expanding=True)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +99,24 @@ def bundles_of(connection: Connection, pairs: Collection[tuple[str, int]]) -> li
 
 def marks_of(connection: Connection, device_ids: Collection[str], models: Collection[str]) -> dict[SeriesKey, int]:
     """The highest id that was counted, by (device, model, version, series)."""
-    table = window_marks.c
-    query = select(table.device_id, table.model, table.version, table.series, table.window_id)
-    rows = connection.execute(query.where(table.device_id.in_(device_ids), table.model.in_(models)))
+    rows = connection.execute(_HIGHEST, {"ids": list(device_ids), "models": list(models)}).all()
     return {SeriesKey(row[0], row[1], row[2], row[3]): row[4] for row in rows}
 
 
 def put_marks(connection: Connection, marks: Mapping[SeriesKey, int], now: float) -> None:
     """Remember the highest ids."""
-    rows = [
-        {"device_id": d, "model": m, "version": v, "series": s, "window_id": number, "seen_s": now}
-        for (d, m, v, s), number in sorted(marks.items())
-    ]
-    _upsert(connection, window_marks, rows, ("window_id", "seen_s"))
+    _MARKS.run(
+        connection,
+        [
+            {"device_id": d, "model": m, "version": v, "series": s, "window_id": number, "seen_s": now}
+            for (d, m, v, s), number in sorted(marks.items())
+        ],
+    )
 
 
 def put_latest(connection: Connection, rows: Sequence[Row]) -> None:
-    """The newest window of each device and model; each pair once."""
-    columns = ("version", "profile", "period_s", "received_s", "window")
-    _upsert(connection, window_latest, [{**row, "found": []} for row in rows], columns)
-
-
-def _upsert(connection: Connection, table: Table, rows: Sequence[Row], columns: Iterable[str]) -> None:
-    if not rows:
-        return
-    statement = _insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    values = {name: statement.excluded[name] for name in columns}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
+    """The newest window of each device and model, each pair once; what a verdict has found stays."""
+    _LATEST.run(connection, rows)
 
 
 # --- sums -----------------------------------------------------------------------------------------------------------
@@ -110,7 +137,7 @@ def lock_sums(
         }
         for key in missing
     ]
-    connection.execute(_insert(connection, drift_sums).on_conflict_do_nothing(), fresh)
+    _FIRST_SUMS.run(connection, fresh)
     return _locked(connection, keys)
 
 
@@ -122,13 +149,8 @@ def _locked(connection: Connection, keys: Sequence[tuple[Any, ...]]) -> dict[tup
 
 def write_sums(connection: Connection, rows: Sequence[Row]) -> None:
     """Write back rows that `lock_sums` gave, each with all its columns."""
-    if not rows:
-        return
-    keys = [drift_sums.c[name] == bindparam(f"k_{name}") for name in SUM_KEY]
-    values: dict[str, Any] = {name: bindparam(name) for name in (*_TOTALS, "vector", "outcomes")}
-    statement = update(drift_sums).where(and_(*keys)).values(values)
-    connection.execute(
-        statement,
+    _SUMS.run(
+        connection,
         [{(f"k_{name}" if name in SUM_KEY else name): value for name, value in row.items()} for row in rows],
     )
 
@@ -143,15 +165,7 @@ def known_metrics(connection: Connection, period_s: int, limit: int) -> set[tupl
 
 def add_metrics(connection: Connection, rows: Sequence[Row]) -> None:
     """Add rows, given in the order of their keys, to those that are there."""
-    if not rows:
-        return
-    statement = _insert(connection, app_metrics)
-    new, old = statement.excluded, app_metrics.c
-    sums: dict[str, Any] = {name: old[name] + new[name] for name in ("reports", "count", "total")}
-    sums["least"] = case((new.least < old.least, new.least), else_=old.least)
-    sums["greatest"] = case((new.greatest > old.greatest, new.greatest), else_=old.greatest)
-    sums["last"] = new.last
-    connection.execute(statement.on_conflict_do_update(index_elements=list(METRIC_KEY), set_=sums), rows)
+    _METRICS.run(connection, rows)
 
 
 # --- retention ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from shared.drift.reference import Reference
 from shared.errors import InvalidInput
 from shared.wire.window import Feedback, Window
 
-__all__ = ["WindowCounts", "confusion_side", "histograms", "outcomes_of", "read_window"]
+__all__ = ["WindowCounts", "confusion_side", "histograms", "outcomes_of", "problem_in_words", "read_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,27 @@ def read_window(window: Window, reference: Reference | None, reference_sha256: s
     return found
 
 
-def _problem(window: Window, found: WindowCounts, reference: Reference | None) -> str:
+def problem_in_words(window: Window, reference: Reference | None) -> str:
+    """What does not add up apart from the packed counts, or an empty text."""
     feedback = window.feedback
     if window.ended_s < window.started_s or window.predicted > window.rows:
         return "it ends before it begins, or more was predicted than looked at"
     if feedback.errors > feedback.labelled or not _outcomes_fit(feedback):
         return "more answers were wrong than were given"
-    if found.confusion.size and int(found.confusion.sum()) > feedback.labelled:
-        return "the confusion table has more than was labelled"
-    if reference is None:
+    if reference is None or not window.findings:
         return ""
     if any(finding.feature >= len(reference.features) or finding.rows > window.rows for finding in window.findings):
         return "a finding is about no feature, or about more rows than there are"
-    if window.epsilon:
+    return ""
+
+
+def _problem(window: Window, found: WindowCounts, reference: Reference | None) -> str:
+    problem = problem_in_words(window, reference)
+    if problem:
+        return problem
+    if found.confusion.size and int(found.confusion.sum()) > window.feedback.labelled:
+        return "the confusion table has more than was labelled"
+    if reference is None or window.epsilon:
         return ""
     if min(int(part.min()) for part in (found.cells, found.scores, found.confusion) if part.size) < 0:
         return "a count is negative"
@@ -88,6 +96,8 @@ def _problem(window: Window, found: WindowCounts, reference: Reference | None) -
 
 
 def _outcomes_fit(feedback: Feedback) -> bool:
+    if not feedback.outcomes_count:
+        return True
     wrong = int(outcomes_of(feedback).sum()) if len(feedback.outcomes) * 8 >= feedback.outcomes_count else -1
     return 0 <= wrong <= feedback.errors and feedback.outcomes_count <= feedback.labelled
 
