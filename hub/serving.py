@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 from hub.api.server import HttpsServer
@@ -15,8 +16,11 @@ from hub.monitoring.history import EVERY_S
 from hub.scheduler import PeriodicTask, Scheduler
 from hub.wiring import Hub
 
-__all__ = ["periodic_tasks", "serve", "stop_on_signals"]
+__all__ = ["SWITCH_S", "periodic_tasks", "serve", "stop_on_signals"]
 
+SWITCH_S = 0.001
+"""How long a busy thread may keep the interpreter while others wait for it. Each statement of a transaction lets go of
+it once; with the interpreter's own 5 ms a report waits that long several times while assignments are being signed."""
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
 _ROLLOUTS_S = 2.0
@@ -58,6 +62,7 @@ async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Ca
 
     Errors of the start: `broker.*`.
     """
+    sys.setswitchinterval(SWITCH_S)
     server = HttpsServer(hub, sock)
     scheduler = Scheduler(hub.db, hub.clock, periodic_tasks(hub))
     async with asyncio.TaskGroup() as group:

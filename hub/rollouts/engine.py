@@ -41,7 +41,7 @@ __all__ = ["ENGINE", "Known", "RolloutEngine"]
 _LOG = logging.getLogger("skerry.hub.rollouts")
 ENGINE = "hub"
 """Who did it, where nobody asked."""
-_BATCH_COUNT = 500
+_BATCH_COUNT = 250  # what devices report waits while these are written
 _ARRIVALS_COUNT = 1000
 _REPORTS_COUNT = 5000
 _SWEEP_S = 60.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Float,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store.device_filter import Condition, device_ids
+from hub.store.repeated import Repeated
 from hub.store.rollout_marks import supersede
 from hub.store.schema import assignments, device_models, devices, versions
 
@@ -81,6 +83,27 @@ class Terms:
 
 
 LIVE = Terms()
+_SENT_DEVICES = Repeated(
+    lambda _: (
+        update(devices)
+        .where(devices.c.device_id == bindparam("d"))
+        .values(published_revision=bindparam("r", type_=BigInteger))
+    )
+)
+_SENT_ASSIGNMENTS = Repeated(
+    lambda _: (
+        update(assignments)
+        .where(
+            assignments.c.device_id == bindparam("d"),
+            assignments.c.published_s.is_(None),
+            exists().where(
+                devices.c.device_id == assignments.c.device_id,
+                devices.c.desired_revision == bindparam("r", type_=BigInteger),
+            ),
+        )
+        .values(published_s=bindparam("now_s", type_=Float))
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +202,15 @@ def assign(
     return _advance(connection, selection)
 
 
-def lock_devices(connection: Connection, selection: Condition) -> None:
-    """Lock these devices in the order of their ids, so that the ingest and this wait for each other in no circle."""
+def lock_devices(connection: Connection, selection: Condition, values: Mapping[str, Any] | None = None) -> None:
+    """Lock these devices in the order of their ids, so that the ingest and this wait for each other in no circle.
+
+    values: of the parameters of `selection`, if it has any.
+    """
     if connection.dialect.name == "postgresql":
         ordered = select(devices.c.device_id).where(selection).order_by(devices.c.device_id)
         rows = ordered.with_for_update(key_share=True).subquery()
-        connection.execute(select(func.count()).select_from(rows))
+        connection.execute(select(func.count()).select_from(rows), values)
 
 
 def _advance(connection: Connection, selection: Condition) -> int:
@@ -195,9 +221,7 @@ def _advance(connection: Connection, selection: Condition) -> int:
     done = connection.execute(
         update(devices)
         .where(selection, newer)
-        .values(
-            assignment_counter=devices.c.assignment_counter + 1, desired_revision=devices.c.desired_revision + 1
-        )
+        .values(assignment_counter=devices.c.assignment_counter + 1, desired_revision=devices.c.desired_revision + 1)
     )
     return done.rowcount
 
@@ -211,11 +235,7 @@ def withdraw_pending(connection: Connection, among: ColumnElement[bool]) -> int:
     """Take back the assignments in `among` (a condition on `assignments`) whose devices have not converged."""
     pending = and_(among, ~_report(converged()))
     lock_devices(connection, _owners(pending))
-    connection.execute(
-        update(devices)
-        .where(_owners(pending))
-        .values(desired_revision=devices.c.desired_revision + 1)
-    )
+    connection.execute(update(devices).where(_owners(pending)).values(desired_revision=devices.c.desired_revision + 1))
     return connection.execute(delete(assignments).where(pending)).rowcount
 
 
@@ -312,23 +332,10 @@ def mark_published(connection: Connection, revisions: Mapping[str, int], now_s: 
     """Note which revision was sent last to which device; while it is not the newest one, the device is pending."""
     if not revisions:
         return
-    rows = [{"d": device_id, "r": revision} for device_id, revision in revisions.items()]
+    rows = [{"d": device_id, "r": revision, "now_s": now_s} for device_id, revision in revisions.items()]
     lock_devices(connection, device_ids(list(revisions)))
-    connection.execute(
-        update(devices)
-        .where(devices.c.device_id == bindparam("d"))
-        .values(published_revision=bindparam("r")),
-        rows,
-    )
-    current = exists().where(
-        devices.c.device_id == assignments.c.device_id, devices.c.desired_revision == bindparam("r")
-    )
-    connection.execute(
-        update(assignments)
-        .where(assignments.c.device_id == bindparam("d"), assignments.c.published_s.is_(None), current)
-        .values(published_s=now_s),
-        rows,
-    )
+    _SENT_DEVICES.run(connection, rows)
+    _SENT_ASSIGNMENTS.run(connection, rows)
 
 
 def republish_all(connection: Connection) -> int:

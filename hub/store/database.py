@@ -7,13 +7,12 @@
 - `read()`: one snapshot, in which nothing can be written.
 
 A transaction that cannot begin within 15 s is given up (`database.unavailable`). On SQLite the writers of one process
-take turns at a lock of their own before they ask the file: SQLite itself has who waits look again after pauses of up to
-100 ms, and whoever asks at the right moment goes first.
+take turns before they ask the file, first come first served: SQLite itself has who waits look again after pauses of up
+to 100 ms, and whoever asks at the right moment goes first; and whoever writes again at once would go before all others.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, TimeoutError
 
 from hub.store.failures import plain_errors
+from hub.store.turns import Turns
 from shared.errors import InvalidInput
 
 __all__ = ["Connection", "Database"]
@@ -53,7 +53,7 @@ class Database:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _engine(self.url, pool_pre_ping=not self.is_sqlite)
-        self._turn = threading.Lock()
+        self._turns = Turns()
         event.listen(self.engine, "connect", _prepare_sqlite if self.is_sqlite else _prepare_postgresql)
 
     @contextmanager
@@ -77,12 +77,12 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        if not self._turn.acquire(timeout=_BUSY_MS / 1000):
+        if not self._turns.take(_BUSY_MS / 1000):
             raise TimeoutError("another transaction of this process did not end")
         try:
             yield
         finally:
-            self._turn.release()
+            self._turns.give_back()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

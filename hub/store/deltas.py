@@ -8,11 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, literal, null, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    String,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from hub.store.garbage import Collectable, Retention
+from hub.store.repeated import Repeated
 from hub.store.schema import assignments, blobs, deltas, device_models, versions
 
 __all__ = [
@@ -69,44 +84,54 @@ def want(connection: Connection, model: str, to_sha256: str, now_s: float) -> No
 
     One statement over the versions of the model, however many devices there are.
     """
+    _WANT.run_one(connection, {"of_model": model, "to": to_sha256, "at_s": now_s})
+
+
+def want_pair(connection: Connection, model: str, to_sha256: str, from_sha256: str, now_s: float) -> None:
+    """Have one delta made; nothing happens when the pair is known."""
+    given = {"of_model": model, "to": to_sha256, "since": from_sha256, "at_s": now_s}
+    _WANT_PAIR.run_one(connection, given)
+
+
+def _sources() -> ColumnElement[str]:
     served = exists().where(device_models.c.model == versions.c.model, device_models.c.version == versions.c.version)
-    sources = (
+    newest = (
         select(versions.c.bundle_sha256)
         .join(blobs, blobs.c.sha256 == versions.c.bundle_sha256)
         .where(
-            versions.c.model == model,
-            versions.c.bundle_sha256 != to_sha256,
+            versions.c.model == bindparam("of_model", type_=String),
+            versions.c.bundle_sha256 != bindparam("to", type_=String),
             blobs.c.collected_s.is_(None),
             served,
         )
         .order_by(versions.c.version.desc())
         .limit(_AHEAD_COUNT)
     ).subquery()
-    _insert(connection, model, to_sha256, sources.c.bundle_sha256, now_s)
+    return newest.c.bundle_sha256
 
 
-def want_pair(connection: Connection, model: str, to_sha256: str, from_sha256: str, now_s: float) -> None:
-    """Have one delta made; nothing happens when the pair is known."""
-    one = select(literal(from_sha256).label("bundle_sha256")).subquery()
-    _insert(connection, model, to_sha256, one.c.bundle_sha256, now_s)
+def _pair() -> ColumnElement[str]:
+    one = select(bindparam("since", type_=String).label("bundle_sha256")).subquery()
+    return one.c.bundle_sha256
 
 
-def _insert(
-    connection: Connection, model: str, to_sha256: str, from_sha256: ColumnElement[str], now_s: float
-) -> None:
-    values = {
-        "to_sha256": literal(to_sha256),
+def _wanting(insert: Any, from_sha256: ColumnElement[str]) -> Any:
+    values: dict[str, ColumnElement[Any]] = {
+        "to_sha256": bindparam("to", type_=String),
         "from_sha256": from_sha256,
-        "model": literal(model),
+        "model": bindparam("of_model", type_=String),
         "state": literal(DeltaState.WANTED.value),
         "sha256": null(),
         "reason_code": literal(""),
         "attempts": literal(0),
-        "wanted_s": literal(now_s),
+        "wanted_s": bindparam("at_s", type_=Float),
     }
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     rows = select(*values.values()).where(literal(1) == 1)  # SQLite cannot tell `ON CONFLICT` from a join without it
-    connection.execute(make(deltas).from_select(list(values), rows).on_conflict_do_nothing())
+    return insert(deltas).from_select(list(values), rows).on_conflict_do_nothing()
+
+
+_WANT = Repeated(lambda insert: _wanting(insert, _sources()))
+_WANT_PAIR = Repeated(lambda insert: _wanting(insert, _pair()))
 
 
 def pair_model(connection: Connection, to_sha256: str, from_sha256: str) -> str | None:

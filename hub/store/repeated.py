@@ -3,8 +3,8 @@
 To build a statement anew and to walk over its parameters takes several times as long as the database needs for the rows
 of a small batch, and on SQLite the one writer is held meanwhile.
 
-Rules: a statement has named parameters only, and every row has a value for each of them; a row may have more. Values
-are bound as the column's type says (JSON columns take plain values). A column with a default needs a value as well.
+Rules: a row has a value for each named parameter, also for a column with a default, and may have more; lists are no
+parameters. Values are bound as the column's type says, so JSON columns take plain values.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ _Bind = Callable[[Any], Any]
 
 class _Ready(NamedTuple):
     """text: with the driver's marks. names: the parameters, in the order of the marks where those have no names.
-    bound: which of them are turned into what the driver takes, and how."""
+    bound: which of them are turned into what the driver takes, and how. fixed: what the statement says itself."""
 
     text: str
     names: tuple[str, ...]
     positional: bool
     bound: tuple[tuple[int, _Bind], ...]
+    fixed: Row
 
 
 class Repeated:
@@ -42,24 +43,37 @@ class Repeated:
 
     def run(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Run it once for each row; nothing at all for none."""
-        if not rows:
-            return
-        ready = self._ready.get(connection.dialect.name)
+        if rows:
+            ready = self._of(connection.dialect)
+            connection.exec_driver_sql(ready.text, _parameters(ready, rows))
+
+    def run_one(self, connection: Connection, row: Row) -> int:
+        """Run it for one row; returns how many rows of the table it changed."""
+        ready = self._of(connection.dialect)
+        return connection.exec_driver_sql(ready.text, _parameters(ready, [row])[0]).rowcount
+
+    def _of(self, dialect: Dialect) -> _Ready:
+        ready = self._ready.get(dialect.name)
         if ready is None:
-            ready = self._ready[connection.dialect.name] = self._compiled(connection.dialect)
-        connection.exec_driver_sql(ready.text, _parameters(ready, rows))
+            ready = self._ready[dialect.name] = self._compiled(dialect)
+        return ready
 
     def _compiled(self, dialect: Dialect) -> _Ready:
         insert = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
         compiled: Any = self._build(insert).compile(dialect=dialect, column_keys=self._keys)
-        names = tuple(compiled.positiontup) if compiled.positional else tuple(compiled.binds)
-        found = (compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        names = tuple(compiled.positiontup if compiled.positional else binds)
+        found = (binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names)
         bound = tuple((place, bind) for place, bind in enumerate(found) if bind is not None)
-        return _Ready(compiled.string, names, compiled.positional, bound)
+        given = {name for name in names if binds[name].required} | set(self._keys or ())
+        fixed = {name: compiled.params[name] for name in names if name not in given}
+        return _Ready(compiled.string, names, compiled.positional, bound, fixed)
 
 
 def _parameters(ready: _Ready, rows: Sequence[Row]) -> Any:
     names = ready.names
+    if ready.fixed:
+        rows = [{**ready.fixed, **row} for row in rows]
     if len(names) == 1:
         values = [(row[names[0]],) for row in rows]
     else:

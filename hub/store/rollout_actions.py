@@ -11,11 +11,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Select,
+    String,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from hub.rollouts.plan import Plan
 from hub.store import assignments as store
 from hub.store.device_filter import Condition
+from hub.store.repeated import Repeated
 from hub.store.rollout_counts import due, held
 from hub.store.rollouts import RolloutRow
 from hub.store.schema import assignments, device_models, devices, rollout_devices, versions
@@ -30,6 +50,14 @@ Order = tuple[ColumnElement[Any], ...]
 _ORDER: Order = (_ROW.place, _ROW.device_id)
 UNDER_WAY = ("assigned", "downloading", "staged", "installing")
 EXPOSED = (*UNDER_WAY, "succeeded", "failed", "reverted")
+
+_NO: ColumnElement[int] = bindparam("of_rollout", type_=Integer)
+_MOST: ColumnElement[int] = bindparam("most", type_=Integer)
+_PLAINLY_WAITING = and_(
+    _ROW.group_no == bindparam("of_group", type_=Integer),
+    IS_WAITING,
+    _ROW.timezone == literal_column("''"),  # so that the index gives them in order
+)
 
 Giver = Callable[[Connection, Condition, int, str], int]
 """Assigns a version of the rollout's model, with a mode, to the devices of a condition; raises what forbids it."""
@@ -54,24 +82,38 @@ def _picked(row: RolloutRow) -> Condition:
     return and_(devices.c.device_id.in_(ids), devices.c.status == "active")
 
 
-def _pick(
-    connection: Connection, row: RolloutRow, among: ColumnElement[bool], order: Order, limit: int
-) -> int:
-    chosen = select(_ROW.device_id).where(_ROW.rollout_no == row.rollout_no, among).order_by(*order).limit(limit)
-    ids = chosen.subquery()
-    store.lock_devices(connection, devices.c.device_id.in_(select(ids.c.device_id)))
+def _chosen(among: ColumnElement[bool], order: Order) -> Select[Any]:
+    chosen = select(_ROW.device_id).where(_ROW.rollout_no == _NO, among).order_by(*order).limit(_MOST)
+    return select(chosen.subquery().c.device_id)
+
+
+def _picking(among: ColumnElement[bool], order: Order) -> Update:
     own = device_models.alias("own")
     had = assignments.alias("had")
     served = select(own.c.version).where(own.c.device_id == _ROW.device_id, own.c.model == _ROW.model)
     assigned = select(had.c.version).where(had.c.device_id == _ROW.device_id, had.c.model == _ROW.model)
     before = func.coalesce(served.scalar_subquery(), assigned.scalar_subquery())
-    return connection.execute(
+    return (
         update(rollout_devices)
-        .where(_ROW.rollout_no == row.rollout_no, _ROW.device_id.in_(select(ids.c.device_id)))
+        .where(_ROW.rollout_no == _NO, _ROW.device_id.in_(_chosen(among, order)))
         .values(
-            dirty=_PICKED, previous_version=case((_ROW.attempts == 0, before), else_=_ROW.previous_version)
+            dirty=literal_column(str(_PICKED)),
+            previous_version=case((_ROW.attempts == literal_column("0"), before), else_=_ROW.previous_version),
         )
-    ).rowcount
+    )
+
+
+def _pick(connection: Connection, row: RolloutRow, among: ColumnElement[bool], order: Order, limit: int) -> int:
+    which = {"of_rollout": row.rollout_no, "most": limit}
+    store.lock_devices(connection, devices.c.device_id.in_(_chosen(among, order)), which)
+    return connection.execute(_picking(among, order), which).rowcount
+
+
+def _pick_waiting(connection: Connection, row: RolloutRow, group_no: int, limit: int) -> int:
+    """As `_pick`, of the devices of a group that wait for nothing else: what most ticks do."""
+    which = {"of_rollout": row.rollout_no, "of_group": group_no, "most": limit}
+    store.lock_devices(connection, devices.c.device_id.in_(_chosen(_PLAINLY_WAITING, _ORDER)), which)
+    return _PICK_WAITING.run_one(connection, which)
 
 
 def _settle(connection: Connection, row: RolloutRow, at: Moment, **values: Any) -> None:
@@ -84,33 +126,41 @@ def _settle(connection: Connection, row: RolloutRow, at: Moment, **values: Any) 
 
 def _drop_inactive(connection: Connection, row: RolloutRow, at: Moment) -> int:
     """Picked devices that are revoked by now are skipped."""
+    return _DROP.run_one(connection, _moment(row, at))
+
+
+def _moment(row: RolloutRow, at: Moment) -> dict[str, Any]:
+    return {"of_rollout": row.rollout_no, "at_e": at.elapsed_e, "at_s": at.now_s}
+
+
+def _dropping(_: Any) -> Update:
     revoked = exists().where(devices.c.device_id == _ROW.device_id, devices.c.status != "active")
-    return connection.execute(
+    return (
         update(rollout_devices)
-        .where(_mine(row), revoked)
+        .where(_ROW.rollout_no == _NO, IS_MARKED, _ROW.dirty == literal_column(str(_PICKED)), revoked)
         .values(
             state="skipped",
             reason_code="device.revoked",
             current=0,
             dirty=0,
-            changed_e=at.elapsed_e,
-            changed_s=at.now_s,
+            changed_e=bindparam("at_e", type_=BigInteger),
+            changed_s=bindparam("at_s", type_=Float),
         )
-    ).rowcount
+    )
 
 
 # --- giving -----------------------------------------------------------------------------------------------------------
-def _serves(version: int) -> ColumnElement[bool]:
+def _serves(version: ColumnElement[int]) -> ColumnElement[bool]:
     """The device serves these very bytes, and no work goes on."""
+    released = select(versions.c.bundle_sha256).where(
+        versions.c.model == device_models.c.model, versions.c.version == version
+    )
     return exists().where(
         device_models.c.device_id == _ROW.device_id,
         device_models.c.model == _ROW.model,
         device_models.c.version == version,
-        device_models.c.bundle_sha256
-        == select(versions.c.bundle_sha256)
-        .where(versions.c.model == _ROW.model, versions.c.version == version)
-        .scalar_subquery(),
-        device_models.c.state.in_(("committed", "idle")),
+        device_models.c.bundle_sha256 == released.correlate(device_models).scalar_subquery(),
+        or_(device_models.c.state == "committed", device_models.c.state == "idle"),
     )
 
 
@@ -119,28 +169,39 @@ def _counter() -> ColumnElement[int]:
     return select(devices.c.assignment_counter).where(owner).scalar_subquery()
 
 
+def _given(*, live: bool) -> Update:
+    version = bindparam("to_version", type_=Integer)
+    state: Any = case((_serves(version), "succeeded"), else_="assigned") if live else "assigned"
+    return (
+        update(rollout_devices)
+        .where(_ROW.rollout_no == _NO, IS_MARKED, _ROW.dirty == literal_column(str(_PICKED)))
+        .values(
+            state=state,
+            counter=_counter(),
+            mode=bindparam("in_mode", type_=String),
+            target_version=version,
+            attempts=_ROW.attempts + bindparam("attempt", type_=Integer),
+            reason_code="",
+            current=1,
+            dirty=0,
+            vanished=0,
+            changed_e=bindparam("at_e", type_=BigInteger),
+            changed_s=bindparam("at_s", type_=Float),
+        )
+    )
+
+
 def _give(
-    connection: Connection, row: RolloutRow, at: Moment, give: Giver, mode: str, among: ColumnElement[bool],
-    order: Order, limit: int, attempt: int,
-) -> int:  # fmt: skip
-    if not _pick(connection, row, among, order, limit):
+    connection: Connection, row: RolloutRow, at: Moment, give: Giver, mode: str, picked: int, attempt: int
+) -> int:
+    """Give the version to what was picked."""
+    if not picked:
         return 0
     _drop_inactive(connection, row, at)
     version = row.plan.version
     done = give(connection, _picked(row), version, mode)
-    state: Any = case((_serves(version), "succeeded"), else_="assigned") if mode == "live" else "assigned"
-    _settle(
-        connection,
-        row,
-        at,
-        state=state,
-        counter=_counter(),
-        mode=mode,
-        target_version=version,
-        attempts=_ROW.attempts + attempt,
-        reason_code="",
-        current=1,
-    )
+    said = {**_moment(row, at), "to_version": version, "in_mode": mode, "attempt": attempt}
+    (_GIVEN_LIVE if mode == "live" else _GIVEN).run_one(connection, said)
     return done
 
 
@@ -149,6 +210,8 @@ def assign_waiting(
     group_no: int, limit: int, mode: str, zones: tuple[str, ...], outranking: list[int],
 ) -> int:  # fmt: skip
     """Give the version to at most `limit` devices of a group that wait, in their order; returns how many."""
+    if not (zones or outranking or _is_zoned(row.plan)):
+        return _give(connection, row, at, give, mode, _pick_waiting(connection, row, group_no, limit), 1)
     among = and_(_ROW.group_no == group_no, IS_WAITING)
     if zones:
         among = and_(among, _ROW.timezone.in_(zones))
@@ -156,19 +219,17 @@ def assign_waiting(
         among = and_(among, _ROW.timezone == "")  # so that the index gives them in order
     if outranking:
         among = and_(among, ~held(outranking))
-    return _give(connection, row, at, give, mode, among, _ORDER, limit, 1)
+    return _give(connection, row, at, give, mode, _pick(connection, row, among, _ORDER, limit), 1)
 
 
 def _is_zoned(plan: Plan) -> bool:
     return plan.window is not None and plan.window.timezone == "device"
 
 
-def switch_held(
-    connection: Connection, row: RolloutRow, at: Moment, give: Giver, *, group_no: int, limit: int
-) -> int:
+def switch_held(connection: Connection, row: RolloutRow, at: Moment, give: Giver, *, group_no: int, limit: int) -> int:
     """Let at most `limit` devices of a group activate what they hold; returns how many."""
     among = and_(_ROW.group_no == group_no, _ROW.state == "staged", _ROW.mode == "hold")
-    return _give(connection, row, at, give, "live", among, _ORDER, limit, 0)
+    return _give(connection, row, at, give, "live", _pick(connection, row, among, _ORDER, limit), 0)
 
 
 def retry_failed(
@@ -181,7 +242,8 @@ def retry_failed(
         _ROW.attempts < row.plan.retry.attempts,
         due(row.plan, at.elapsed_e),
     )
-    return _give(connection, row, at, give, mode, among, (_ROW.changed_e, _ROW.device_id), limit, 1)
+    picked = _pick(connection, row, among, (_ROW.changed_e, _ROW.device_id), limit)
+    return _give(connection, row, at, give, mode, picked, 1)
 
 
 # --- taking back ------------------------------------------------------------------------------------------------------
@@ -253,3 +315,10 @@ def _take_back(connection: Connection, row: RolloutRow) -> None:
     owners = devices.c.device_id.in_(select(assignments.c.device_id).where(mine))
     connection.execute(update(devices).where(owners).values(desired_revision=devices.c.desired_revision + 1))
     connection.execute(delete(assignments).where(mine))
+
+
+# What every tick repeats.
+_PICK_WAITING = Repeated(lambda _: _picking(_PLAINLY_WAITING, _ORDER))
+_DROP = Repeated(_dropping)
+_GIVEN_LIVE = Repeated(lambda _: _given(live=True))
+_GIVEN = Repeated(lambda _: _given(live=False))

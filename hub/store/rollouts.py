@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 
 from hub.rollouts.plan import Plan
 from hub.rollouts.state import Progress, Rollout
 from hub.store.page import PageRequest, after
+from hub.store.repeated import Repeated
 from hub.store.rollout_marks import ACTIVE_STATUSES
 from hub.store.schema import rollout_events, rollout_groups, rollouts
 from shared.errors import NotFound
@@ -138,21 +139,34 @@ def save_progress(
     connection: Connection, read: RolloutRow, progress: Progress, marks: Sequence[Mark], *, seen: bool
 ) -> bool:
     """Save a tick's progress; False: somebody was faster, and nothing was written. seen: there is news to be seen."""
-    done = connection.execute(
+    saved = {
+        **{f"new_{name}": value for name, value in _progress_values(progress).items()},
+        "new_marks": msgspec.json.encode(tuple(marks)).decode(),
+        "new_changes": read.changes + 1 if seen else read.changes,
+        "of_rollout": read.rollout_no,
+        "read_revision": read.rollout.progress.revision,
+        "read_changes": read.changes,
+        "read_elapsed": read.rollout.progress.clock.elapsed_s,
+    }
+    return _SAVE.run_one(connection, saved) == 1
+
+
+def _saving(_: Any) -> Any:
+    row = rollouts.c
+    names = ("progress", "status", "revision", "elapsed_e", "marks", "changes")
+    return (
         update(rollouts)
         .where(
-            rollouts.c.rollout_no == read.rollout_no,
-            rollouts.c.revision == read.rollout.progress.revision,
-            rollouts.c.changes == read.changes,
-            rollouts.c.elapsed_e == read.rollout.progress.clock.elapsed_s,
+            row.rollout_no == bindparam("of_rollout"),
+            row.revision == bindparam("read_revision"),
+            row.changes == bindparam("read_changes"),
+            row.elapsed_e == bindparam("read_elapsed"),
         )
-        .values(
-            **_progress_values(progress),
-            marks=msgspec.json.encode(tuple(marks)).decode(),
-            changes=read.changes + 1 if seen else read.changes,
-        )
+        .values({name: bindparam(f"new_{name}", type_=row[name].type) for name in names})
     )
-    return done.rowcount == 1
+
+
+_SAVE = Repeated(_saving)
 
 
 def bump(connection: Connection, among: ColumnElement[bool]) -> None:

@@ -222,6 +222,7 @@ async def compare(
         "raw_pull_per_s": round(messages / raw_s),
         "ingest_of_raw": round(raw_s / ingest_s, 3),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 

@@ -41,6 +41,16 @@ def test_a_device_has_its_hash_from_its_enrolment_on(kit: RolloutKit) -> None:
     assert [kit.device(one)["hash31"] for one in kit.device_ids()] == [hash31(one) for one in kit.device_ids()]
 
 
+def test_devices_that_serve_the_version_already_have_succeeded_whatever_other_models_do(fleet: RolloutKit) -> None:
+    fleet.release("letters", 2)
+    fleet.start({**ALL, "model": "letters"})
+    fleet.run(1)
+    fleet.serve(2, ["dev-00003", "dev-00004"])
+    rollout_id = fleet.start(ALL)
+    fleet.run(0)
+    assert fleet.tally(rollout_id) == {"assigned": 8, "succeeded": 2}
+
+
 def test_a_newer_rollout_takes_devices_over_and_a_stuck_one_does_not_block_it(fleet: RolloutKit) -> None:
     stuck = fleet.start(ALL)
     fleet.run(2, silent)

@@ -39,7 +39,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 def rows(database: Database, table: Any) -> list[dict[str, Any]]:
     with database.read() as connection:
-        return [dict(row) for row in connection.execute(select(table)).mappings()]
+        return [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
 
 
 def test_json_and_bytes_come_back_as_they_were(database: Database) -> None:
