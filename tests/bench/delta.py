@@ -4,7 +4,9 @@
 (ai-edge-quantizer). `head`: the extractor stays, the float head goes on learning from its embeddings on all data, as a
 device or a federated round would. `full`: all layers go on learning, and are quantised anew. `model_bytes` are those of
 the bundle's model, head and weights; limits are shares of these. Accuracy on held-out images shows that the models are
-real. `--large` adds a synthetic bundle of 64 MiB, for memory and time.
+real. `entropy_share` is what `head` would take if float weights and golden outputs cost no more than the entropy of the
+byte planes of their differences, code tables not counted. `--large` adds a bundle of 64 MiB, for memory and
+time.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import numpy.typing as npt
 from hub.modelkit import dense_relu, quantise_int8, softmax_head
 from shared.bundle.archive import read_manifest, unpack_bundle
 from shared.bundle.build import build_bundle
+from shared.delta.encode import encode_delta
+from shared.delta.format import HEAD_BYTES, OP_BYTES, Budget, Kind, parse_head
 from shared.runtime.model import LoadedModel
 from tests.bench.delta_ways import WAYS, run
 from tests.delta.bundles import write
@@ -134,6 +138,34 @@ def _compared(old: Path, new: Path, folder: Path) -> dict[str, Any]:
     return {"bundle_bytes": new.stat().st_size, "model_bytes": whole, "ways": found}
 
 
+def _entropy_bits(old: Floats, new: Floats) -> float:
+    """Bits in the differences of these floats as signed integers, byte plane by byte plane, without any code table."""
+    apart = new.astype("<f4").view("<i4").astype(np.int64) - old.astype("<f4").view("<i4").astype(np.int64)
+    folded = ((apart << 1) ^ (apart >> 63)).astype("<u4")
+    total = 0.0
+    for plane in folded.view(np.uint8).reshape(-1, 4).T:
+        shares = np.bincount(plane, minlength=256) / plane.size
+        total -= plane.size * float((shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+    return total
+
+
+def _entropy_bytes(old: Path, new: Path, folder: Path) -> float:
+    """The delta with weights and golden outputs at their entropy, and all else as it is."""
+    with (folder / "head.delta").open("wb+") as out:
+        pair = encode_delta(old, new, out)
+        out.seek(0)
+        head, budget = parse_head(out.read(HEAD_BYTES), pair), Budget(pair)
+        total = float(HEAD_BYTES)
+        for _ in range(head.ops):
+            op = budget.parse_op(out.read(OP_BYTES))
+            out.seek(op.payload_bytes, 1)
+            total += OP_BYTES + (0 if op.kind is Kind.PLANES else op.payload_bytes)
+    before, after = folder / f"{old.name}-unpacked", folder / f"{new.name}-unpacked"
+    files = [e.path for e in read_manifest(after).files if e.path.endswith(".npy") and e.path != "golden/inputs.npy"]
+    pairs = ((np.load(before / path).ravel(), np.load(after / path).ravel()) for path in files)
+    return total + sum(_entropy_bits(*pair) for pair in pairs) / 8
+
+
 def _retrainings(hidden: tuple[int, ...], folder: Path) -> dict[str, Any]:
     folder.mkdir()
     made = Retrained(hidden, folder)
@@ -152,6 +184,7 @@ def _retrainings(hidden: tuple[int, ...], folder: Path) -> dict[str, Any]:
             "limit_share": LIMITS[name],
             "within_limit": share <= LIMITS[name],
         }
+    out["head"]["entropy_share"] = round(_entropy_bytes(old, head, folder) / _model_bytes(head), 4)
     return out
 
 
