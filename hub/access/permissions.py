@@ -25,6 +25,8 @@ class Permission(StrEnum):
     DEVICES_READ = "devices.read"
     DEVICES_REVOKE = "devices.revoke"
     DEVICES_TAG = "devices.tag"
+    FEDERATED_MANAGE = "federated.manage"
+    FEDERATED_READ = "federated.read"
     GC_RUN = "gc.run"
     GROUPS_MANAGE = "groups.manage"
     MODELS_CREATE = "models.create"
@@ -59,6 +61,7 @@ _READ = frozenset(
     {
         Permission.DEPLOYMENTS_READ,
         Permission.DEVICES_READ,
+        Permission.FEDERATED_READ,
         Permission.MODELS_READ,
         Permission.MONITORING_READ,
         Permission.ROLLOUTS_READ,
@@ -71,6 +74,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: _READ,
     Role.DATA_SCIENTIST: _READ
     | {
+        Permission.FEDERATED_MANAGE,
         Permission.MODELS_CREATE,
         Permission.MODELS_UPDATE,
         Permission.RELEASES_STAGE,
@@ -85,6 +89,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         Permission.DEVICES_ENROL,
         Permission.DEVICES_REVOKE,
         Permission.DEVICES_TAG,
+        Permission.FEDERATED_MANAGE,
         Permission.GROUPS_MANAGE,
         Permission.ROLLOUTS_MANAGE,
         Permission.TRIGGERS_MANAGE,
@@ -103,6 +108,7 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
 
 SCOPED: frozenset[Permission] = _READ | {
     Permission.DEPLOYMENTS_CREATE,
+    Permission.FEDERATED_MANAGE,
     Permission.MODELS_UPDATE,
     Permission.RELEASES_SIGN,
     Permission.RELEASES_STAGE,

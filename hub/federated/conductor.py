@@ -18,15 +18,28 @@ import msgspec
 from hub.federated.base import Base, base_version, load_base
 from hub.federated.checkpoint import read_checkpoint
 from hub.federated.definition import RunDefinition
+from hub.federated.evaluation import Evaluation, summarise
 from hub.federated.following import Following
 from hub.federated.outcome import RunOutcome
-from hub.federated.protocol import Abandoned, Ask, Begin, Cancel, Complete, Ended, FromWorker, Listening, Reserved
+from hub.federated.protocol import (
+    Abandoned,
+    Ask,
+    Begin,
+    Cancel,
+    Complete,
+    Ended,
+    Evaluated,
+    FromWorker,
+    Listening,
+    Reserved,
+)
 from hub.federated.report import PrivacySpent, RoundReport
 from hub.federated.runner import RunProcess
 from hub.federated.stage import Stage
 from hub.store import federated as store
 from hub.store.failures import plain_errors
 from hub.store.federated import RoundRow, RunRow, RunState
+from hub.store.federated_devices import profiles_of
 from shared.errors import Conflict, InternalError, SkerryError
 from shared.limits import MAX_REASON_CHARS
 
@@ -195,6 +208,8 @@ class Conductor:
                 self._reserve(privacy, checkpoint)
             case Abandoned(report=report):
                 self._keep(report, None)
+            case Evaluated():
+                self._keep_evaluation(message)
             case Ended():
                 pass  # what `run` gives back
 
@@ -213,6 +228,12 @@ class Conductor:
         with self._stage.db.write() as connection:
             now_s = self._stage.clock.now()
             self._row = store.keep_checkpoint(connection, self._row, checkpoint, now_s, _plain(privacy))
+
+    def _keep_evaluation(self, heard: Evaluated) -> None:
+        with self._stage.db.write() as connection:
+            profiles = profiles_of(connection, [device.device_id for device in heard.devices])
+            found = summarise(heard.asked, heard.devices, profiles)
+            store.set_evaluation(connection, self._row, msgspec.to_builtins(found), heard.bytes_down)
 
     def _step(self, to: RunState, **values: Any) -> None:
         over = to in store.ENDED
@@ -251,6 +272,7 @@ class Conductor:
             bytes_up=row.bytes_up,
             bytes_down=row.bytes_down,
             privacy_spent=msgspec.convert(row.privacy, PrivacySpent) if row.privacy else None,
+            evaluation=msgspec.convert(row.evaluation, Evaluation | None),
         )
 
     def _give_up(self, error: SkerryError) -> None:

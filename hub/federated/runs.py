@@ -204,6 +204,7 @@ def _new_row(
         code="",
         message="",
         privacy={},
+        evaluation=None,
         result={},
         trigger=trigger,
         reason=reason,

@@ -36,6 +36,7 @@ __all__ = [
     "list_runs",
     "load_checkpoint",
     "open_runs",
+    "set_evaluation",
     "set_port",
     "set_state",
     "want_cancel",
@@ -77,7 +78,8 @@ ENDED = frozenset(RunState) - OPEN
 class RunRow:
     """A run. round_no: complete rounds. attempts: those and the abandoned ones. holder: the hub that works on it.
 
-    result: what became of the weights. trigger: by which it began; empty: somebody asked for it.
+    evaluation: what devices measured of the last weights (`hub.federated.evaluation`). result: what became of them.
+    trigger: by which it began; empty: somebody asked for it.
     """
 
     run_no: int
@@ -96,6 +98,7 @@ class RunRow:
     code: str
     message: str
     privacy: Mapping[str, Any]
+    evaluation: Mapping[str, Any] | None
     result: Mapping[str, Any]
     trigger: str
     reason: str
@@ -129,7 +132,7 @@ class RoundRow:
     devices: Mapping[str, str]
 
 
-_TEXTS = ("sizes", "privacy", "result")
+_TEXTS = ("sizes", "privacy", "evaluation", "result")
 
 
 def _run(row: Row[Any]) -> RunRow:
@@ -188,6 +191,13 @@ def set_port(connection: Connection, row: RunRow, holder: str, port: int | None)
 def want_cancel(connection: Connection, row: RunRow, actor: str) -> bool:
     """Note who wants a running run to end; False: it changed meanwhile."""
     return _change(connection, row, cancelled_by=actor)
+
+
+def set_evaluation(connection: Connection, row: RunRow, evaluation: Mapping[str, Any] | None, bytes_down: int) -> None:
+    """Keep what devices measured of the last weights; error `federated.changed` when another hub has the run."""
+    down = federated_runs.c.bytes_down + bytes_down
+    if not _change(connection, row, evaluation=evaluation, bytes_down=down):
+        raise Conflict("federated.changed", "Another hub works on the run.", retriable=True)
 
 
 def add_round(

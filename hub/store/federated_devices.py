@@ -26,6 +26,7 @@ __all__ = [
     "candidates",
     "keys_of",
     "last_answers",
+    "profiles_of",
     "prune_answers",
     "samples_of",
     "set_samples",
@@ -161,6 +162,17 @@ def keys_of(connection: Connection, device_ids: Collection[str]) -> dict[str, by
             .order_by(table.device_id, table.issued_s.desc())
         )
         found.update((row.device_id, bytes(row.public_key)) for row in connection.execute(query))
+    return found
+
+
+def profiles_of(connection: Connection, device_ids: Collection[str]) -> dict[str, str]:
+    """The firmware profile of each device."""
+    found: dict[str, str] = {}
+    ordered = sorted(device_ids)
+    for start in range(0, len(ordered), _CHUNK_COUNT):
+        among = devices.c.device_id.in_(ordered[start : start + _CHUNK_COUNT])
+        rows = connection.execute(select(devices.c.device_id, devices.c.profile).where(among))
+        found.update((row.device_id, row.profile) for row in rows)
     return found
 
 

@@ -44,6 +44,7 @@ federated_runs = Table(
     Column("code", String(64), nullable=False),  # why it failed
     Column("message", String(500), nullable=False),
     Column("privacy", Text, nullable=False),  # JSON: what was spent
+    Column("evaluation", Text, nullable=False),  # JSON: what devices measured of the last weights, or null
     Column("result", Text, nullable=False),  # JSON: what became of the weights
     Column("trigger", String(63), nullable=False),  # by which it began; empty: somebody asked
     Column("reason", String(500), nullable=False),

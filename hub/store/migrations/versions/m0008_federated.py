@@ -43,7 +43,7 @@ def _runs() -> None:
         *_some(sa.BigInteger(), "bytes_down", "bytes_up"),
         sa.Column("code", sa.String(length=64), nullable=False),
         sa.Column("message", sa.String(length=500), nullable=False),
-        *_some(_TEXT, "privacy", "result"),
+        *_some(_TEXT, "privacy", "evaluation", "result"),
         sa.Column("trigger", _ID, nullable=False),
         sa.Column("reason", sa.String(length=500), nullable=False),
         *_some(sa.String(length=80), "holder", "cancelled_by"),
