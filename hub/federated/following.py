@@ -95,6 +95,8 @@ class Following:
             if wanted is not None:
                 self._next_s = now_s + _REFRESH_S
                 self._change(wanted, missing, keys.keys(), worker)
+            for device_id in self._book.lost(now_s):
+                worker.send(Declined(device_id=device_id))
             offers = self._book.again(now_s)
         self._offer(offers)
 

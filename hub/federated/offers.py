@@ -1,8 +1,8 @@
 """Which offers of a run are out, who is not to be asked for a while, and what is to be said again. Pure.
 
 Rules: a device that declined and said when to ask again is not offered anything before (pace steering); an offer that
-nobody has answered is made once more, because it goes by MQTT without a promise, and never after it has run out; only
-the newest offer of a device counts.
+nobody has answered is made once more, because it goes by MQTT without a promise, and never after it has run out; who
+still says nothing counts as not there, so that a round does not wait for it; only the newest offer of a device counts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __all__ = ["Heard", "OfferBook", "Offered"]
 
 _AGAIN_SHARE = 1 / 4
 _AGAIN_S = 15.0
+_LOST_TIMES = 3
 _GONE = frozenset({"declined", "failed"})
 
 
@@ -84,6 +85,15 @@ class OfferBook:
                 out.told += 1
                 due.append(Offered(device_id, out.round_no, self._valid_s - waited))
         return due
+
+    def lost(self, now_s: float) -> list[str]:
+        """Those who were offered a round twice and have said nothing for long: nobody waits for them; told once."""
+        gone = []
+        for device_id, out in self._out.items():
+            if not out.answered and out.told > 1 and now_s - out.since_s >= _LOST_TIMES * self._again_s:
+                out.answered = True
+                gone.append(device_id)
+        return gone
 
     def resting(self, now_s: float) -> set[str]:
         """Those who are not to be asked now."""

@@ -301,5 +301,5 @@ def test_an_offer_that_nobody_answered_goes_out_once_more(kit: RunKit) -> None:
         kit.clock.now_s += 16
         conductor.tick()
     assert [(offer.device_id, offer.valid_s) for offer in kit.offers[2:]] == [("d-2", 44.0)]
-    conductor.stop()
     conductor.join(60)
+    assert [line["device_id"] for line in kit.heard("Declined")] == ["d-2"]

@@ -44,6 +44,16 @@ def test_only_an_answer_to_the_newest_offer_counts() -> None:
     assert book.hear(heard("a", "failed", round_no=2))
 
 
+def test_who_says_nothing_to_two_offers_is_not_waited_for() -> None:
+    book = OfferBook(valid_s=40.0)
+    book.ask(1, ["a", "b"], 100.0)
+    book.hear(heard("a", "accepted"))
+    assert book.lost(131.0) == []  # it was not offered twice yet
+    book.again(131.0)
+    assert book.lost(131.0) == ["b"]
+    assert book.lost(132.0) == []
+
+
 def test_a_device_that_left_gets_no_second_offer() -> None:
     book = OfferBook(valid_s=40.0)
     book.ask(1, ["a"], 100.0)

@@ -16,7 +16,7 @@ _ID, _TEXT = sa.String(length=63), sa.Text()
 
 
 def upgrade() -> None:
-    """Make the tables; the key of a certificate that was issued before is noted when its device next connects."""
+    """Make the tables; a device whose certificate was issued before joins when it has renewed it."""
     op.add_column("device_certificates", sa.Column("public_key", sa.LargeBinary(), nullable=True))
     _runs()
     _rounds()
