@@ -15,7 +15,7 @@ __all__ = ["REASONS", "Needs", "Seen", "why_not"]
 
 REASONS: Mapping[str, str] = {
     "federated.offline": "The device was not heard of for a while.",
-    "federated.no_key": "The hub does not know the device's key, because an older hub issued its certificate; renewal helps.",
+    "federated.no_key": "An older hub issued the certificate and kept no key; it joins after its renewal.",
     "profile.unknown": "The hub does not know the device's firmware profile.",
     "training.not_allowed": "The profile does not allow training.",
     "training.too_long": "The task takes longer than the profile allows.",
