@@ -37,9 +37,11 @@ from hub.federated.report import PrivacySpent, RoundReport
 from hub.federated.runner import RunProcess
 from hub.federated.stage import Stage
 from hub.store import federated as store
+from hub.store import federated_traffic
 from hub.store.failures import plain_errors
 from hub.store.federated import RoundRow, RunRow, RunState
 from hub.store.federated_devices import profiles_of
+from hub.store.federated_traffic import TrafficRow
 from shared.errors import Conflict, InternalError, SkerryError
 from shared.limits import MAX_REASON_CHARS
 
@@ -223,6 +225,7 @@ class Conductor:
         made = _round_row(report, self._stage.clock.now())
         with self._stage.db.write() as connection:
             self._row = store.add_round(connection, self._row, made, checkpoint, _plain(report.privacy))
+            federated_traffic.keep_traffic(connection, self._row.run_no, _traffic_rows(report))
 
     def _reserve(self, privacy: PrivacySpent | None, checkpoint: bytes) -> None:
         with self._stage.db.write() as connection:
@@ -300,6 +303,13 @@ class Conductor:
 
 def _plain(privacy: PrivacySpent | None) -> dict[str, Any]:
     return {} if privacy is None else msgspec.to_builtins(privacy)
+
+
+def _traffic_rows(report: RoundReport) -> list[TrafficRow]:
+    return [
+        TrafficRow(profile=one.group, devices=one.devices, bytes_down=one.bytes_down, bytes_up=one.bytes_up)
+        for one in report.traffic
+    ]
 
 
 def _round_row(report: RoundReport, now_s: float) -> RoundRow:

@@ -152,4 +152,5 @@ class _Pace:
             bytes_up=run.exchange.bytes_up - self._bytes[1],
             seconds=round(run.around.monotonic() - self._start, 3),
             abandoned=abandoned,
+            traffic=run.roster.traffic(),
         )

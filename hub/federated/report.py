@@ -8,7 +8,7 @@ import msgspec
 
 from hub.federated.admission import Admitted
 
-__all__ = ["METRICS", "PrivacySpent", "RoundReport", "means"]
+__all__ = ["METRICS", "GroupTraffic", "PrivacySpent", "RoundReport", "means"]
 
 METRICS = frozenset({"loss", "accuracy", "held_out_loss", "held_out_accuracy"})
 """The metrics that a reply may hold: of training, and on the device's held-out share before it."""
@@ -30,11 +30,20 @@ class PrivacySpent(msgspec.Struct, frozen=True, kw_only=True):
     clip: float = 0.0
 
 
+class GroupTraffic(msgspec.Struct, kw_only=True):
+    """What the devices of one group (a firmware profile) have moved since the run began."""
+
+    group: str
+    devices: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
 class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     """A round. joined: devices that took the task. rejected: device and code. dropped: joined or asked in vain.
 
     metrics: means over the admitted, weighted by their examples. abandoned: the code why the round did not count.
-    privacy: what the run has spent with this round.
+    privacy: what the run has spent with this round. traffic: of the whole run so far, not of the round.
     """
 
     round_no: int
@@ -49,6 +58,7 @@ class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     abandoned: str = ""
     privacy: PrivacySpent | None = None
+    traffic: list[GroupTraffic] = []
 
 
 def means(updates: Iterable[Admitted]) -> dict[str, float]:

@@ -10,15 +10,20 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hub.federated.report import GroupTraffic
 from hub.federated.selection import Candidate
 
 __all__ = ["Roster", "Standing"]
 
 
 class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One device. rejected: refused answers in a row; refused: all of them. Bytes are those of weights and updates."""
+    """One device. rejected: refused answers in a row; refused: all of them. Bytes are those of weights and updates.
+
+    group: its profile, also when it has left.
+    """
 
     device_id: str
+    group: str = ""
     asked: int = 0
     answered: int = 0
     dropped: int = 0
@@ -48,7 +53,7 @@ class Roster:
     def enrol(self, device_id: str, node_id: int, samples: int, group: str = "") -> None:
         """A device may take part from now on; again changes what is known of it."""
         self._members[device_id] = _Member(node_id, samples, group)
-        self.of(device_id)
+        self.of(device_id).group = group
 
     def remove(self, device_id: str) -> None:
         """The device may not take part any more; harmless when it never could."""
@@ -76,6 +81,17 @@ class Roster:
             )
             for device_id, member in self._members.items()
         ]
+
+    def traffic(self) -> list[GroupTraffic]:
+        """What each group has moved in the whole run, by group; those that have moved nothing are left out."""
+        found: dict[str, GroupTraffic] = {}
+        for one in self._standings.values():
+            if one.bytes_down or one.bytes_up:
+                sums = found.setdefault(one.group, GroupTraffic(group=one.group))
+                sums.devices += 1
+                sums.bytes_down += one.bytes_down
+                sums.bytes_up += one.bytes_up
+        return [found[group] for group in sorted(found)]
 
     def standings(self) -> list[Standing]:
         """A copy of all standings, by device."""

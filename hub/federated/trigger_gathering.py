@@ -14,6 +14,7 @@ import msgspec
 
 from hub.alerts.rules import Rule
 from hub.deployments.compatibility import Compatibility
+from hub.federated.run_traffic import links_of
 from hub.federated.traffic import LinkTraffic, Moved, by_link
 from hub.federated.trigger_decision import candidate_keys
 from hub.federated.trigger_facts import Alarm, Estimate, Facts, next_base
@@ -25,8 +26,6 @@ from hub.store import triggers
 from hub.store.database import Connection
 from hub.store.trigger_facts import AlertFact, RunFact, VerdictFact
 from hub.store.triggers import StateRow
-from shared.errors import SkerryError
-from shared.profiles import Link
 
 __all__ = ["Gathered", "Gatherer"]
 
@@ -100,18 +99,8 @@ class Gatherer:
         for row in store.traffic_of(connection, models, now - _MONTH_S):
             one = Moved(profile=row.profile, devices=row.devices, bytes_down=row.bytes_down, bytes_up=row.bytes_up)
             moved.setdefault(row.model, []).append(one)
-        links = self.links({one.profile for rows in moved.values() for one in rows})
+        links = links_of(self._profiles, (one.profile for rows in moved.values() for one in rows))
         return {model: by_link(rows, links) for model, rows in moved.items()}
-
-    def links(self, profiles: set[str]) -> dict[str, Link]:
-        """The links of those profiles that the hub knows."""
-        found = {}
-        for name in sorted(profiles):
-            try:
-                found[name] = self._profiles.profile(name).link
-            except SkerryError:
-                continue  # told apart as unknown by whoever adds up
-        return found
 
     def _reporting(self, verdicts: Sequence[VerdictFact]) -> list[VerdictFact]:
         newest = max(one.period_s for one in verdicts)
