@@ -22,6 +22,8 @@ from hub.federated.flower.grid import Failure, Grid, Reply, Task
 from hub.federated.flower.superlink import SuperLink, Tls
 from tests.federated.certificate import make_tls
 
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree  # isort: skip
+
 WEIGHTS = np.arange(10, dtype=np.float32)
 
 
@@ -152,6 +154,64 @@ def test_a_task_without_an_answer_is_given_up(superlink: SuperLink, address: str
         assert grid.pull() == []
         assert [(f.task_id, f.node_id) for f in grid.give_up()] == [(task_id, silent)]
         assert grid.pull() == []
+
+
+def _first(grid: Grid) -> Reply | Failure:
+    """The next outcome."""
+    found: list[Reply | Failure] = []
+
+    def came() -> bool:
+        found.extend(grid.pull())
+        return bool(found)
+
+    _until(came)
+    return found[0]
+
+
+def _complete(superlink: SuperLink, message_id: str | None) -> bool:
+    """Whether all parts of a message have come."""
+    store = superlink.state.object_store
+    if message_id is None or message_id not in store:
+        return False
+    return all(store.get(node.object_id) for node in iterate_object_tree(store.get_object_tree(message_id)))
+
+
+def test_a_reply_that_its_node_has_deleted_again_costs_that_reply_only(superlink: SuperLink, tls: Tls) -> None:
+    """A node may confirm, and so delete, any message whose id it knows: also its own reply, before the hub looks."""
+    device, grid, replies = _Device(superlink, tls, _double), Grid(superlink), superlink.state
+    try:
+        _until(lambda: device.node_id in grid.nodes())
+        order = Task(node_id=device.node_id, weights=WEIGHTS, config={}, ttl_s=60.0)
+        (task_id,) = grid.push([order])
+        _until(lambda: _complete(superlink, replies.message_ins_id_to_message_res_id.get(task_id)))
+        superlink.state.object_store.delete(replies.message_ins_id_to_message_res_id[task_id])
+        outcome = _first(grid)
+        assert isinstance(outcome, Failure)
+        assert "malformed" in outcome.reason
+        (again,) = grid.push([order])
+        assert _first(grid).task_id == again, "and the node can answer the next task"
+    finally:
+        device.stop()
+
+
+def test_nothing_of_a_round_is_left_in_memory(superlink: SuperLink, tls: Tls) -> None:
+    """Answered, or given up: the store is as it was, some time later."""
+    device, grid, store = _Device(superlink, tls, _double), Grid(superlink, grace_s=0.2), superlink.state.object_store
+    silent_key = ec.generate_private_key(ec.SECP256R1())
+    silent = superlink.admit_node(_public(silent_key))
+    try:
+        with join("{}:{}".format(*superlink.address), tls.ca, silent_key):
+            _until(lambda: {device.node_id, silent} <= grid.nodes())
+            before = len(store)
+            for number in range(5):
+                weights = WEIGHTS + np.float32(number)
+                tasks = [Task(node_id=n, weights=weights, config={}, ttl_s=60.0) for n in (device.node_id, silent)]
+                assert all(grid.push(tasks))
+                assert isinstance(_first(grid), Reply)
+                assert len(grid.give_up()) == 1
+            _until(lambda: grid.pull() or len(store) <= before)
+    finally:
+        device.stop()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ A reply is only taken apart here, not believed: what it holds is handed on as by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -30,9 +31,14 @@ _PAYLOAD = "payload"
 
 
 class Grid:
-    """The tasks that are out. Not thread-safe: one thread gives and collects."""
+    """The tasks that are out. Not thread-safe: one thread gives and collects.
 
-    def __init__(self, superlink: SuperLink) -> None:
+    grace_s: for so long a node that is late may still be fetching its task or sending its reply; it shall not break.
+    """
+
+    def __init__(self, superlink: SuperLink, grace_s: float = 30.0) -> None:
+        self._grace_s = grace_s
+        self._over: list[tuple[float, str]] = []
         self._state = superlink.state
         self._run_id = superlink.run_id
         self._out: dict[str, int] = {}
@@ -66,6 +72,7 @@ class Grid:
         waiting = set(self._out) - {m.metadata.reply_to_message_id for m in self._incomplete}
         arrived = self._state.get_message_res(message_ids=waiting, run_id=self._run_id) if waiting else []
         pending, self._incomplete = [*self._incomplete, *arrived], []
+        self._sweep()
         for message in pending:
             outcome = self._outcome(message)
             if outcome is None:
@@ -80,7 +87,7 @@ class Grid:
         over = {t: n for t, n in self._out.items() if tasks is None or t in tasks}
         late = [Failure(task_id=t, node_id=n, reason="The reply did not come in time.") for t, n in over.items()]
         for failure in late:
-            self._forget(failure.task_id)
+            self._forget(failure.task_id, grace_s=self._grace_s)
         self._incomplete = [m for m in self._incomplete if m.metadata.reply_to_message_id in self._out]
         return late
 
@@ -98,21 +105,30 @@ class Grid:
         if message.has_error():
             return Failure(task_id=task_id, node_id=node_id, reason=message.error.reason or "The node failed.")
         store, message_id = self._state.object_store, message.metadata.message_id
-        tree = iterate_object_tree(store.get_object_tree(message_id))
         contents: dict[str, bytes] = {}
-        for node in tree:
-            content = store.get(node.object_id)
-            if not content:
-                return None
-            contents[node.object_id] = content
         try:
+            for node in iterate_object_tree(store.get_object_tree(message_id)):  # a node may have had it deleted
+                content = store.get(node.object_id)
+                if not content:
+                    return None
+                contents[node.object_id] = content
             return _reply(task_id, node_id, inflate_object_from_contents(message_id, contents))
         except Exception as error:  # noqa: BLE001 - Flower raises what it likes on a hostile reply; it costs one reply
             return Failure(task_id=task_id, node_id=node_id, reason=f"The reply is malformed: {error}."[:300])
 
-    def _forget(self, task_id: str) -> None:
+    def _forget(self, task_id: str, *, grace_s: float = 0.0) -> None:
+        """Also what both messages held, which Flower would keep for ever; a node may need it for another `grace_s`."""
         self._out.pop(task_id, None)
+        reply_id = self._state.message_ins_id_to_message_res_id.get(task_id)
         self._state.delete_messages(message_ins_ids={task_id})
+        self._over.extend((time.monotonic() + grace_s, over) for over in (task_id, reply_id) if over)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for at, message_id in self._over:
+            if at <= now:
+                self._state.object_store.delete(message_id)
+        self._over = [(at, message_id) for at, message_id in self._over if at > now]
 
 
 def _reply(task_id: str, node_id: int, message: object) -> Reply:
