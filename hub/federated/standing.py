@@ -12,6 +12,7 @@ import msgspec
 
 from hub.federated.report import GroupTraffic
 from hub.federated.selection import Candidate
+from shared import limits
 
 __all__ = ["Roster", "Standing"]
 
@@ -94,5 +95,13 @@ class Roster:
         return [found[group] for group in sorted(found)]
 
     def standings(self) -> list[Standing]:
-        """A copy of all standings, by device."""
-        return [msgspec.structs.replace(self._standings[device_id]) for device_id in sorted(self._standings)]
+        """A copy of the standings that say anything, by device: as many as a checkpoint can hold.
+
+        When more devices have come and gone than that, those that left and are not on their way to quarantine are
+        forgotten first; they begin anew should they come again.
+        """
+        told = [one for one in self._standings.values() if one != Standing(device_id=one.device_id, group=one.group)]
+        if len(told) > limits.MAX_FEDERATED_DEVICES_COUNT:
+            told.sort(key=lambda one: (one.device_id not in self._members, not one.rejected, one.device_id))
+            told = told[: limits.MAX_FEDERATED_DEVICES_COUNT]
+        return [msgspec.structs.replace(one) for one in sorted(told, key=lambda one: one.device_id)]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from hub.federated.standing import Standing
+from hub.federated.standing import Roster, Standing
+from shared import limits
 from shared.errors import InvalidInput
 
 
@@ -68,3 +69,25 @@ def test_a_checkpoint_that_could_not_be_resumed_is_refused(changes: dict[str, An
     with pytest.raises(InvalidInput) as caught:
         read_checkpoint(write_checkpoint(_checkpoint(**changes)))
     assert caught.value.code == "federated.checkpoint"
+
+
+def test_a_run_can_go_on_however_many_devices_have_come_and_gone() -> None:
+    """The checkpoint holds as many standings as can be read again; quarantine outlasts what says nothing."""
+    roster = Roster()
+    most = limits.MAX_FEDERATED_DEVICES_COUNT
+    for number in range(most + 50):
+        roster.enrol(f"gone-{number:05d}", number, 20)
+        roster.of(f"gone-{number:05d}").asked = 1
+        roster.remove(f"gone-{number:05d}")
+    for number in range(20):
+        roster.enrol(f"here-{number}", number, 20)
+        roster.of(f"here-{number}").asked = 1
+    roster.of("gone-00049").rejected = 3
+    roster.enrol("new", 7, 20)
+    told = roster.standings()
+    kept = write_checkpoint(_checkpoint(standings=told))
+    again = Roster(read_checkpoint(kept).standings)
+    assert len(told) == most
+    assert "new" not in {one.device_id for one in told}, "it has not done anything yet"
+    assert all(again.of(f"here-{number}").asked == 1 for number in range(20))
+    assert again.of("gone-00049").rejected == 3
