@@ -27,7 +27,7 @@ Stamp = tuple[str, int, int, int]
 
 
 class Shelf:
-    """The samples of one model, read again only when the file has changed."""
+    """The samples of one model, read again only when the file has changed, and kept by nobody here."""
 
     def __init__(self, folder: Path, buffer: SampleBuffer, model: str, space: str) -> None:
         self._folder = folder
@@ -35,15 +35,15 @@ class Shelf:
         self._model = model
         self._space = space
         self._stamp: Stamp | None = None
-        self._kept: list[Sample] = []
 
-    def __call__(self) -> tuple[str, list[Sample]]:
-        """The last erasure's name, and what is kept since; errors `storage.*`."""
+    def __call__(self) -> tuple[str, list[Sample] | None]:
+        """The last erasure's name, and what is kept since; None: the same as at the last call. Errors `storage.*`."""
         stamp = self._look()
-        if stamp != self._stamp:
-            self._kept = self._buffer.read(self._model, self._space)
-            self._stamp = stamp
-        return stamp[0], self._kept
+        if stamp == self._stamp:
+            return stamp[0], None
+        samples = self._buffer.read(self._model, self._space)
+        self._stamp = stamp
+        return stamp[0], samples
 
     def _look(self) -> Stamp:
         epoch = read_epoch(self._folder)

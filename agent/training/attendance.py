@@ -7,10 +7,9 @@ that does not join in time, or works longer than its task allows, is ended.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Protocol
 
-from agent.training.budget import Decision, still_holds
+from agent.training.budget import Decision, Readings
 from agent.training.heads import PersonalHeads
 from agent.training.protocol import (
     Asked,
@@ -30,7 +29,6 @@ from agent.training.readings import DeviceReadings
 from agent.training.session import Session
 from agent.training.settings import TrainingSettings
 from shared.clock import Clock
-from shared.profiles import Profile
 from shared.wire.training import TrainingOffer, TrainingState
 
 __all__ = ["Attendance", "Teller"]
@@ -47,6 +45,8 @@ class Teller(Protocol):
     heads: PersonalHeads
 
     def may(self, offer: TrainingOffer, *, free_in_s: float | None = None, pid: int | None = None) -> Decision: ...
+
+    def still(self, readings: Readings) -> Decision: ...
 
     def tell(self, offer: TrainingOffer, state: TrainingState, code: str = "", reason: str = "") -> None: ...
 
@@ -66,7 +66,6 @@ class Attendance:
         self,
         session: Session,
         offer: TrainingOffer,
-        profile: Profile,
         settings: TrainingSettings,
         readings: DeviceReadings,
         teller: Teller,
@@ -74,7 +73,6 @@ class Attendance:
     ) -> None:
         self.offer = offer
         self._session = session
-        self._profile = profile
         self._settings = settings
         self._readings = readings
         self._teller = teller
@@ -94,7 +92,6 @@ class Attendance:
         cls,
         start: Start,
         offer: TrainingOffer,
-        profile: Profile,
         settings: TrainingSettings,
         readings: DeviceReadings,
         teller: Teller,
@@ -104,7 +101,7 @@ class Attendance:
     ) -> Attendance:
         """Start the process; error `training.not_started`."""
         session = await Session.open(start, module=module)
-        return cls(session, offer, profile, settings, readings, teller, clock)
+        return cls(session, offer, settings, readings, teller, clock)
 
     @property
     def pid(self) -> int:
@@ -180,7 +177,7 @@ class Attendance:
                 self._halt("training.model_missing", "Another version serves now.")
                 self._session.send(End())
                 return True
-            verdict = still_holds(self._profile, replace(readings, busy=False))
+            verdict = self._teller.still(readings)
             if not verdict.accepted:
                 self._halt(verdict.code, verdict.reason)
         return True

@@ -59,10 +59,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What the device's owner demands of the hub: sums only, and so much noise added on the device."""
+    """What the device's owner says: demands of the hub (sums only, so much noise added on the device), and how busy
+    the processor may be with other work (percent; 0: as the profile has it)."""
 
     secure_aggregation: bool = False
     client_noise: float = 0.0
+    busy_percent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +119,16 @@ def decide(profile: Profile, wanted: Wanted, readings: Readings, demands: Demand
     """Accept, or the first reason not to."""
     checks = [
         *_lasting(profile, wanted, readings, demands),
-        *_passing(profile, readings),
+        *_passing(profile, readings, demands),
         *_room(profile, wanted, readings),
     ]
     return _first(checks, readings)
 
 
-def still_holds(profile: Profile, readings: Readings) -> Decision:
+def still_holds(profile: Profile, readings: Readings, demands: Demands = _NOTHING) -> Decision:
     """Whether a device that trains may go on: what may change in an hour, but for its own work."""
     own = {"training.busy", "training.resting"}
-    return _first([check for check in _passing(profile, readings) if check[0] not in own], readings)
+    return _first([check for check in _passing(profile, readings, demands) if check[0] not in own], readings)
 
 
 Check = tuple[str, bool | str]
@@ -180,7 +182,7 @@ def _lasting(profile: Profile, wanted: Wanted, readings: Readings, demands: Dema
     ]
 
 
-def _passing(profile: Profile, readings: Readings) -> list[Check]:
+def _passing(profile: Profile, readings: Readings, demands: Demands) -> list[Check]:
     """What may be otherwise in an hour."""
     rules, power = profile.training, profile.power
     metered = profile.link.metered if readings.metered is None else readings.metered
@@ -195,7 +197,7 @@ def _passing(profile: Profile, readings: Readings) -> list[Check]:
         ("training.battery_low", not on_mains and _below(readings.battery_percent, power.min_battery_percent, "%")),
         ("training.too_hot", _too_hot(readings.temperature_c, power.max_temperature_c, wired=wired)),
         ("training.not_idle", rules.idle_only and readings.idle is not True),
-        ("training.cpu_busy", _too_busy(readings.cpu_percent, rules.max_cpu_percent)),
+        ("training.cpu_busy", _too_busy(readings.cpu_percent, rules.max_cpu_percent, demands)),
     ]
 
 
@@ -229,9 +231,10 @@ def _too_hot(value: float | None, most: float, *, wired: bool) -> bool | str:
     return False if value < most else f"It is {value:.4g} °C; below {most:.4g}."
 
 
-def _too_busy(value: float | None, share: float) -> bool | str:
-    """Refused when what others use leaves less than training's share, or less than half of the processor."""
-    most = max(100.0 - share, _HALF_PERCENT)
+def _too_busy(value: float | None, share: float, demands: Demands) -> bool | str:
+    """Refused when what others use leaves less than training's share, or less than half of the processor; or by what
+    the owner says instead."""
+    most = demands.busy_percent or max(100.0 - share, _HALF_PERCENT)
     if value is None:
         return f"It is not known how busy it is; at most {most:.4g} %."
     return _above(value, most, "%")

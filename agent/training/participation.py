@@ -17,7 +17,7 @@ from dataclasses import replace
 import msgspec
 
 from agent.training.attendance import Attendance
-from agent.training.budget import Decision, Demands, Wanted, decide
+from agent.training.budget import Decision, Demands, Readings, Wanted, decide, still_holds
 from agent.training.heads import PersonalHeads
 from agent.training.journal import TrainingJournal, TrainingStatus
 from agent.training.offers import Arrived, OfferIntake
@@ -66,7 +66,9 @@ class Participation:
         self._measure_s = measure_s
         self._module = module
         self._journal = TrainingJournal()
-        self._demands = Demands(settings.require_secure_aggregation, settings.min_client_noise)
+        self._demands = Demands(
+            settings.require_secure_aggregation, settings.min_client_noise, settings.busy_percent
+        )
         self._attendance: Attendance | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
@@ -155,6 +157,10 @@ class Participation:
         await asyncio.sleep(self._measure_s)
         return self.may(offer, free_in_s=free_in_s, pid=pid)
 
+    def still(self, readings: Readings) -> Decision:
+        """Whether a device that trains may go on."""
+        return still_holds(self._profile, readings, self._demands)
+
     def may(self, offer: TrainingOffer, *, free_in_s: float | None = None, pid: int | None = None) -> Decision:
         """What this device says to the offer at this moment. free_in_s: when the other run's task is over at the
         latest; None: there is none. pid: of the training process, if it runs."""
@@ -182,7 +188,7 @@ class Participation:
         try:
             order = self._ordering.start(offer, self._readings.space(offer.model), left_s)
             attendance = await Attendance.open(
-                order, offer, self._profile, self._settings, self._readings, self, self._clock, module=self._module
+                order, offer, self._settings, self._readings, self, self._clock, module=self._module
             )
         except SkerryError as error:
             self.failed(offer, offer.round_no, error.code, error.message, rest=True)

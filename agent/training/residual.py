@@ -33,6 +33,7 @@ class Residual:
         self._total = total
         self._key = key
         self._next: Vector | None = None
+        self._under_way = False
         for other in folder.glob(f"{_NAME}*"):
             if other != self._file:
                 durable.remove(other)
@@ -47,9 +48,13 @@ class Residual:
         if self._value is not None and self._file.exists():
             durable.remove(self._file)
         self._value, self._next = None, left_out if left_out.any() else None
+        self._under_way = True
 
     def delivered(self) -> None:
-        """The hub has the update; durable when this returns."""
+        """The hub has the update; durable when this returns. Without one under way nothing changes."""
+        if not self._under_way:
+            return
+        self._under_way = False
         self._value, self._next = self._next, None
         if self._value is not None and self._key is not None:
             content = self._run.encode() + b"\n" + self._value.astype("<f4").tobytes()
@@ -57,7 +62,7 @@ class Residual:
 
     def forget(self) -> None:
         """Drop it."""
-        self._value = self._next = None
+        self._value, self._next, self._under_way = None, None, False
         durable.remove(self._file)
 
     def _load(self) -> Vector | None:

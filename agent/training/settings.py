@@ -33,17 +33,18 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """What the device's owner allows, within what the profile allows.
 
     enabled: whether offers are answered at all. require_secure_aggregation, min_client_noise: what the hub must promise
-    about updates. idle_s: without a prediction for so long the device counts as idle. watch_s: how often a device that
-    trains looks whether it still may. start_s: how long the training process may take until it is connected.
-    rest_s: after that failed, for so long no offer is taken, doubled with each failure in a row.
-    personal: whether a head of the device's own may serve; personal_samples, personal_margin: from how many held-out
-    samples on, and by how much better it must be. trainer: `module:Class` of an own way to train;
-    trainer_folder: a folder that it may read.
+    about updates. busy_percent: how busy the processor may be with other work; 0: by the profile. idle_s: without a
+    prediction for so long the device counts as idle. watch_s: how often a device that trains looks whether it still
+    may. start_s: how long the training process may take until it is connected. rest_s: after that failed, for so long
+    no offer is taken, doubled with each failure in a row. personal: whether a head of the device's own may serve;
+    personal_samples, personal_margin: from how many held-out samples on, and by how much better it must be. trainer:
+    `module:Class` of an own way to train; trainer_folder: a folder that it may read.
     """
 
     enabled: bool = True
     require_secure_aggregation: bool = False
     min_client_noise: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    busy_percent: Annotated[float, Meta(ge=0, le=100)] = 0.0
     idle_s: Annotated[float, Meta(ge=0, le=86400)] = 60.0
     watch_s: Annotated[float, Meta(ge=0.05, le=3600)] = 2.0
     start_s: Annotated[float, Meta(gt=0, le=3600)] = 60.0

@@ -55,9 +55,9 @@ def measure(head: TrainableHead, x: Array, y: Labels) -> Measured | None:
 class Work:
     """The work of one run on one bundle.
 
-    head: with the bundle's own weights, beside which an evaluation measures.
-    samples: what is kept now, and a name that changes when it was erased. proceed: raises when the device has no more
-    time, power or patience; asked before each epoch. own: keeps a head of this device's own; None: not wanted here.
+    head: with the bundle's own weights, beside which an evaluation measures. samples: a name that changes when they
+    were erased, and what is kept now; None: the same as before. proceed: raises when the device has no more time,
+    power or patience; asked before each epoch. own: keeps a head of this device's own; None: not wanted here.
     protection: what the hub may see of an update; None: of a run that promised nothing.
     """
 
@@ -67,7 +67,7 @@ class Work:
         head: TrainableHead,
         embedder: Embedder,
         trainer: Trainer,
-        samples: Callable[[], tuple[str, list[Sample]]],
+        samples: Callable[[], tuple[str, list[Sample] | None]],
         residual: Residual,
         *,
         proceed: Callable[[], None],
@@ -84,6 +84,9 @@ class Work:
         self._own = own
         self._protection = protection or Protection()
         self._epoch: str | None = None
+        self._raw: list[Sample] = []
+        self._known: Examples | None = None
+        self._usual = type(trainer).examples is Trainer.examples
         self._bundled = head.weights
 
     def __call__(self, order: Order) -> Answer:
@@ -167,7 +170,12 @@ class Work:
             self._embedder.forget()
             self._residual.forget()
         self._epoch = epoch
-        return self._embedder.embed(self._trainer.examples(from_samples(samples)))
+        if samples is not None:
+            self._raw, self._known = samples, None
+        if self._known is None or not self._usual:
+            self._known = self._embedder.embed(self._trainer.examples(from_samples(self._raw)))
+            self._raw = [] if self._usual else self._raw  # inputs are large; their embeddings are all that it takes
+        return self._known
 
 
 def _metrics(trained: Measured | None, held_out: Measured | None) -> dict[str, float]:

@@ -180,6 +180,15 @@ PROFILES = st.sampled_from([PROFILE, BATTERY, without(allowed=False)])
 UNKNOWN = ["in_window", "battery_percent", "idle", "cpu_percent", "memory_available_bytes", "disk_free_bytes"]
 
 
+def test_the_owner_may_say_how_busy_the_processor_may_be() -> None:
+    busy = replace(FINE, cpu_percent=99.0)
+    anything, little = Demands(busy_percent=100.0), Demands(busy_percent=20.0)
+    assert decide(PROFILE, WANTED, busy, anything).accepted
+    assert still_holds(PROFILE, busy, anything).accepted
+    assert decide(PROFILE, WANTED, replace(FINE, cpu_percent=30.0), little).code == "training.cpu_busy"
+    assert decide(PROFILE, WANTED, replace(FINE, cpu_percent=None), anything).code == "training.cpu_busy"
+
+
 @given(PROFILES, READINGS)
 def test_an_answer_is_always_given_and_a_refusal_always_has_a_code(profile: Profile, readings: Readings) -> None:
     decision = decide(profile, WANTED, readings)

@@ -57,6 +57,7 @@ class Bench:
         self.folder = folder
         self.samples = samples
         self.epoch = "one"
+        self.unchanged = False
         if not (folder / "slot").exists():
             unpacked_digits(folder / "slot", 1)
         self.model = LoadedModel.load(folder / "slot", unpacked(folder), 1)
@@ -70,7 +71,8 @@ class Bench:
         )
         self.work = Work(
             RUN, self.head, Embedder(self.model, self.head.classes), trainer or Trainer(),
-            lambda: (self.epoch, self.samples), self.residual, proceed=lambda: self.stop(), own=self.own,
+            lambda: (self.epoch, None if self.unchanged else self.samples), self.residual,
+            proceed=lambda: self.stop(), own=self.own,
         )  # fmt: skip
 
     def ask(self, kind: str = "train", weights: Vector | None = None, **config: Any) -> Any:
@@ -264,6 +266,17 @@ def test_what_is_left_out_is_sent_next_time_and_only_once(bench: Bench) -> None:
     assert len(first.update) < 650
 
 
+def test_an_evaluation_between_two_updates_loses_nothing(bench: Bench) -> None:
+    bench.ask(scheme="top")
+    bench.work.delivered()
+    kept = bench.residual.take()
+    bench.ask(kind="evaluate")
+    bench.work.delivered()
+    assert kept is not None
+    assert bench.residual.take() is kept
+    assert list(bench.folder.glob("residual-*"))
+
+
 def test_a_death_between_sending_and_confirmation_never_sends_twice(bench: Bench) -> None:
     bench.ask(scheme="top")
     bench.work.delivered()
@@ -285,6 +298,15 @@ def test_a_residual_goes_with_its_run_its_key_and_its_shape(bench: Bench) -> Non
     assert Residual(bench.folder, RUN, 650, KEY).take() is not None
     assert Residual(bench.folder, "f-000000000002", 650, KEY).take() is None
     assert not file.exists()
+
+
+def test_samples_are_read_once_and_come_again_when_they_changed(bench: Bench) -> None:
+    first = bench.ask()
+    bench.unchanged = True
+    assert bench.ask().update == first.update
+    bench.unchanged = False
+    bench.samples = bench.samples[:100]
+    assert bench.ask().examples < first.examples
 
 
 def test_an_erasure_forgets_embeddings_and_residual(bench: Bench) -> None:
