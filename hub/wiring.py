@@ -32,6 +32,7 @@ from hub.devices.fleet import Fleet
 from hub.devices.hooks import DeviceHooks
 from hub.devices.tokens import EnrolmentTokens
 from hub.federated.loop import RunLoop
+from hub.federated.run_traffic import RunTraffic
 from hub.federated.runs import RunService
 from hub.federated.trigger_gathering import Gatherer
 from hub.federated.triggers import TrainTriggers
@@ -132,6 +133,7 @@ class Hub:
     # training on devices
     federated: RunService
     federated_loop: RunLoop
+    run_traffic: RunTraffic
     policies: Policies
     # messages
     ingest: IngestService

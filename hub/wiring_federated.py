@@ -17,6 +17,7 @@ from hub.devices.hooks import DeviceHooks
 from hub.federated.handover import HandOver
 from hub.federated.loop import RunLoop
 from hub.federated.membership import RunMembers
+from hub.federated.run_traffic import RunTraffic
 from hub.federated.runner import worker_command
 from hub.federated.runs import RunService
 from hub.federated.stage import Places, Stage
@@ -39,6 +40,7 @@ class FederatedParts(TypedDict):
 
     federated: RunService
     federated_loop: RunLoop
+    run_traffic: RunTraffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def build_federated(
     runs.on_change(loop.wake)
     hooks.on_cut_off(loop.cut_off)
     hooks.on_enrolled(loop.enrolled)
-    return FederatedParts(federated=runs, federated_loop=loop)
+    return FederatedParts(federated=runs, federated_loop=loop, run_traffic=RunTraffic(db, shared.profiles))
 
 
 def gate_limits(settings: HubSettings) -> Limits:

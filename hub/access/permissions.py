@@ -39,7 +39,6 @@ class Permission(StrEnum):
     ROLLOUTS_READ = "rollouts.read"
     STATUS_READ = "status.read"
     TOKENS_MANAGE = "tokens.manage"
-    TRIGGERS_MANAGE = "triggers.manage"
     TRUST_ADMIN = "trust.admin"
     TRUST_READ = "trust.read"
     VERSIONS_GATE = "versions.gate"
@@ -92,7 +91,6 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
         Permission.FEDERATED_MANAGE,
         Permission.GROUPS_MANAGE,
         Permission.ROLLOUTS_MANAGE,
-        Permission.TRIGGERS_MANAGE,
         Permission.VERSIONS_PROMOTE,
     },
     Role.REVIEWER: _READ
@@ -113,7 +111,6 @@ SCOPED: frozenset[Permission] = _READ | {
     Permission.RELEASES_SIGN,
     Permission.RELEASES_STAGE,
     Permission.ROLLOUTS_MANAGE,
-    Permission.TRIGGERS_MANAGE,
     Permission.VERSIONS_GATE,
     Permission.VERSIONS_PROMOTE,
     Permission.VERSIONS_REGISTER,

@@ -22,6 +22,7 @@ from hub.api.words import NO_NUL, Words
 from hub.blobs.ranges import entity_tag, matches
 from hub.federated.definition import parse_run
 from hub.federated.forecast import Forecast
+from hub.federated.traffic import LinkTraffic
 from hub.store.federated import RoundRow, RunRow, RunState
 from hub.store.federated_devices import AnswerRow
 from shared.limits import MAX_REASON_CHARS, MAX_SETTINGS_BYTES
@@ -102,6 +103,12 @@ class OfferAnswers(BaseModel):
     items: list[AnswerRow]
 
 
+class TrafficAnswer(BaseModel):
+    """What a run has moved over each class of link so far, and what that cost by the firmware profiles."""
+
+    items: list[LinkTraffic]
+
+
 def _answer(row: RunRow) -> RunAnswer:
     same = {name: getattr(row, name) for name in RunAnswer.model_fields if name not in ("weights", "definition")}
     return RunAnswer(**same, weights=sum(row.sizes), definition=msgspec.json.decode(row.definition))
@@ -176,6 +183,13 @@ def list_federated_answers(
     """What devices said to the offers of a run, newest first."""
     principal.check_model(hub.federated.get(run_id).model)
     return OfferAnswers(items=hub.federated.answers(run_id, limit))
+
+
+@router.get("/v1/federated/runs/{run_id}/traffic")
+def get_federated_traffic(hub: HubDep, run_id: str, principal: Reader) -> TrafficAnswer:
+    """Bytes of weights and updates by class of link, with their cost."""
+    principal.check_model(hub.federated.get(run_id).model)
+    return TrafficAnswer(items=hub.run_traffic.of_run(run_id))
 
 
 @router.post("/v1/federated/runs/{run_id}/{command}")

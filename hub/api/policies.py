@@ -18,8 +18,8 @@ from hub.policies.book import Change
 from shared.limits import MAX_POLICIES_BYTES
 
 router = APIRouter(tags=["policies"])
-Reader = Annotated[Principal, Depends(require(Permission.MONITORING_READ))]
-Manager = Annotated[Principal, Depends(require(Permission.TRIGGERS_MANAGE))]
+Reader = Annotated[Principal, Depends(require(Permission.FEDERATED_READ))]
+Manager = Annotated[Principal, Depends(require(Permission.FEDERATED_MANAGE))]
 BODY_LIMITS: BodyLimits = {("PUT", "/v1/policies"): MAX_POLICIES_BYTES}
 
 

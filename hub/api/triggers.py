@@ -24,8 +24,8 @@ from hub.store.triggers import FiringRow
 from shared.limits import MAX_POLICIES_BYTES
 
 router = APIRouter(tags=["triggers"])
-Reader = Annotated[Principal, Depends(require(Permission.MONITORING_READ))]
-Manager = Annotated[Principal, Depends(require(Permission.TRIGGERS_MANAGE))]
+Reader = Annotated[Principal, Depends(require(Permission.FEDERATED_READ))]
+Manager = Annotated[Principal, Depends(require(Permission.FEDERATED_MANAGE))]
 _POLICY, _TEST = "/v1/federated/triggers/{model}", "/v1/federated/triggers/{model}/test"
 BODY_LIMITS: BodyLimits = {("PUT", _POLICY): MAX_POLICIES_BYTES, ("POST", _TEST): MAX_POLICIES_BYTES}
 DOCUMENT: dict[str, Any] = {

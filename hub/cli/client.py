@@ -94,8 +94,15 @@ class HubClient:
 
     def post_text(self, path: str, text: str, **query: Any) -> Any:
         """The answer to POST with a document (YAML or JSON) as it is."""
+        return self._text("POST", path, text, query)
+
+    def put_text(self, path: str, text: str, **query: Any) -> Any:
+        """The answer to PUT with a document (YAML or JSON) as it is."""
+        return self._text("PUT", path, text, query)
+
+    def _text(self, method: str, path: str, text: str, query: Mapping[str, Any]) -> Any:
         kind = "application/json" if text.lstrip().startswith("{") else "application/yaml"
-        with self._stream("POST", path, query, content=text.encode(), headers={"Content-Type": kind}) as response:
+        with self._stream(method, path, query, content=text.encode(), headers={"Content-Type": kind}) as response:
             return parse_json(_read(response, _MAX_ANSWER_BYTES), path)
 
     def get_changed(self, path: str, tag: str | None) -> tuple[Any, str | None]:

@@ -125,11 +125,12 @@ def show_federated(
     """Show how a run stands: rounds with participants, accuracy, bytes and refused updates, and what came of it."""
     path = _path(run)
     found, rounds = session.client.get(path), all_rounds(session, run)
+    traffic = session.client.get(f"{path}/traffic")["items"]
     said = session.client.get(f"{path}/answers")["items"] if answers else []
     if png is not None:
         _draw(session, png, found, rounds)
-    data = {**found, "history": rounds, **({"answers": said} if answers else {})}
-    session.out.result(data, *run_views(found, rounds, session.now()), *_said(said, session.now()))
+    data = {**found, "history": rounds, "traffic": traffic, **({"answers": said} if answers else {})}
+    session.out.result(data, *run_views(found, rounds, session.now(), traffic), *_said(said, session.now()))
 
 
 @command(app, "cancel", examples=["skerry federated cancel f-3f5a90c2b1d4 --reason 'wrong filter'"])

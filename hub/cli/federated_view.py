@@ -170,11 +170,21 @@ def _refused(made: Json) -> str:
     return "; ".join(part for part in (gone, said) if part) or " "
 
 
-def run_views(run: Json, rounds: Sequence[Json], now: float) -> Iterator[object]:
-    """The whole picture."""
+def run_views(run: Json, rounds: Sequence[Json], now: float, traffic: Sequence[Json] = ()) -> Iterator[object]:
+    """The whole picture. traffic: what went over links of each class."""
     yield headline(run, now)
     if rounds:
         yield rounds_table(rounds)
+    if traffic:
+        columns = ("link", "devices", "down", "up", "cost")
+        rows = [
+            (
+                one["link"], one["devices"], size(one["bytes_down"]), size(one["bytes_up"]),
+                f"{one['cost']:.4f}" if one["cost"] else "-",
+            )
+            for one in traffic
+        ]  # fmt: skip
+        yield rows_table(columns, rows, title="Bytes by class of link, so far")
 
 
 def round_line(made: Json) -> str:

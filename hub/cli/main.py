@@ -23,14 +23,17 @@ from hub.cli import (
     keys,
     model_create,
     models,
+    policies,
     profiles,
     registering,
     revoke,
     rollout,
     rollout_control,
+    rollout_policy,
     sign,
     status,
     tokens,
+    triggers,
     trust,
     versions,
 )
@@ -47,6 +50,7 @@ GROUPS = (
     deploy,
     rollout,
     federated,
+    policies,
     drift,
     alerts,
     tokens,
@@ -65,7 +69,9 @@ EXTENSIONS = (
     registering,
     revoke,
     rollout_control,
+    rollout_policy,
     sign,
+    triggers,
 )
 """Modules that add commands to the group of another, by being imported."""
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hub.cli.deploy import version_number
+from hub.cli.documents import document_text
 from hub.cli.session import Session
 from shared.errors import InvalidInput
 from shared.ids import parse_device_id, parse_group_name, parse_model_name
@@ -87,14 +88,7 @@ def definition_text(session: Session, file: Path | None, options: RolloutOptions
         return json.dumps(_definition(session, options))
     if options != RolloutOptions():
         raise InvalidInput("cli.rollout", "Give a file or options, not both.", hint="Write it into the file.")
-    try:
-        with file.open("rb") as source:
-            data = source.read(MAX_ROLLOUT_BYTES + 1)
-        if len(data) > MAX_ROLLOUT_BYTES:
-            raise InvalidInput("cli.file", f"{file} has more than {MAX_ROLLOUT_BYTES} bytes.")
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("cli.file", f"Cannot read {file}: {error}.", hint="Check the path.") from error
+    return document_text(file, MAX_ROLLOUT_BYTES)
 
 
 def _definition(session: Session, options: RolloutOptions) -> dict[str, Any]:

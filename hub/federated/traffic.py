@@ -7,8 +7,7 @@ apart (`unknown`) instead of being free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-import msgspec
+from dataclasses import dataclass
 
 from shared.limits import MIB
 from shared.profiles import Link
@@ -18,7 +17,8 @@ __all__ = ["UNKNOWN", "LinkTraffic", "Moved", "by_link", "cost_of"]
 UNKNOWN = "unknown"
 
 
-class Moved(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
     """What the devices of one profile moved."""
 
     profile: str
@@ -27,7 +27,8 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     bytes_up: int
 
 
-class LinkTraffic(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTraffic:
     """What went over one class of link. cost: in the fleet's own currency."""
 
     link: str
