@@ -22,6 +22,7 @@ __all__ = [
     "GroupRow",
     "Moves",
     "add_members",
+    "chosen_of",
     "count_groups",
     "delete_group",
     "device_counts",
@@ -213,6 +214,15 @@ def some_devices(connection: Connection, condition: Condition, limit: int) -> li
     """The first active devices by id that a condition chooses."""
     query = select(devices.c.device_id).where(devices.c.status == "active", condition)
     return list(connection.scalars(query.order_by(devices.c.device_id).limit(limit)))
+
+
+def chosen_of(connection: Connection, condition: Condition, device_ids: Collection[str]) -> set[str]:
+    """Those of these devices that a condition chooses."""
+    found: set[str] = set()
+    for chunk in _chunks(device_ids):
+        query = select(devices.c.device_id).where(devices.c.device_id.in_(chunk), condition)
+        found.update(connection.scalars(query))
+    return found
 
 
 def _count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

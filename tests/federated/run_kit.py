@@ -25,7 +25,7 @@ from hub.federated.membership import RunMembers
 from hub.federated.outcome import HandedOver, RunOutcome
 from hub.federated.runs import RunService
 from hub.federated.stage import HandsOver, Places, Stage
-from hub.store import federated, schema
+from hub.store import federated, groups, schema
 from hub.store.federated import RunRow
 from hub.store.federated_devices import set_samples
 from shared.wire.training import SampleCount, TrainingOffer, decode_offer
@@ -124,6 +124,17 @@ class RunKit(FleetKit):
         self.report(device_id, version=version)
         self.say_samples(device_id, samples)
         return key
+
+    def group(self, name: str, device_ids: set[str]) -> None:
+        """A group that is a list of those of these devices that there are."""
+        now_s = self.clock.now()
+        row = groups.GroupRow(
+            name=name, filter=None, description="", created_s=now_s, created_by="dana", changed_s=now_s,
+            changed_by="dana",
+        )  # fmt: skip
+        with self.db.write() as connection:
+            groups.insert_group(connection, row)
+            groups.add_members(connection, name, groups.known_devices(connection, device_ids))
 
     def add_key(self, device_id: str, issued_s: float) -> bytes:
         """One more certificate of a device; its public key."""
