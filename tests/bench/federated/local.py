@@ -68,6 +68,9 @@ class _Around:
         self.reports.append(report)
         self.kept.append(checkpoint)
 
+    def reserved(self, checkpoint: Checkpoint) -> None:
+        pass
+
     def abandoned(self, report: RoundReport) -> None:
         self.reports.append(report)
 
