@@ -18,7 +18,7 @@ import msgspec
 from hub.federated.base import Base, base_version, load_base
 from hub.federated.checkpoint import read_checkpoint
 from hub.federated.definition import RunDefinition
-from hub.federated.evaluation import Evaluation, summarise
+from hub.federated.evaluation import Evaluation
 from hub.federated.following import Following
 from hub.federated.outcome import RunOutcome
 from hub.federated.protocol import (
@@ -40,7 +40,6 @@ from hub.store import federated as store
 from hub.store import federated_traffic
 from hub.store.failures import plain_errors
 from hub.store.federated import RoundRow, RunRow, RunState
-from hub.store.federated_devices import profiles_of
 from hub.store.federated_traffic import TrafficRow
 from shared.errors import Conflict, InternalError, SkerryError
 from shared.limits import MAX_REASON_CHARS
@@ -234,8 +233,7 @@ class Conductor:
 
     def _keep_evaluation(self, heard: Evaluated) -> None:
         with self._stage.db.write() as connection:
-            profiles = profiles_of(connection, [device.device_id for device in heard.devices])
-            found = summarise(heard.asked, heard.devices, profiles)
+            found = self._stage.members.slices(connection, heard.asked, heard.devices)
             store.set_evaluation(connection, self._row, msgspec.to_builtins(found), heard.bytes_down)
 
     def _step(self, to: RunState, **values: Any) -> None:

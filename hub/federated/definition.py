@@ -71,11 +71,16 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a single update may be. norm_factor: at most so many times the median norm of the round."""
+    """What a single update may be. norm_factor: at most so many times the median norm of the round.
+
+    examples_factor: its examples count as at most so many times the median of the round. The default weighs nearly all
+    devices alike: a mean in which one device has the weight of five is that device's, and what it learnt wrongly too.
+    """
 
     max_norm: Annotated[float, Meta(gt=0, le=1e9)] = 1e4
     norm_factor: Annotated[float, Meta(gt=1, le=1000)] = 3.0
     max_examples: Annotated[int, Meta(ge=1, le=10**9)] = 10_000
+    examples_factor: Annotated[float, Meta(gt=0, le=1000)] = 0.5
 
 
 class Privacy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

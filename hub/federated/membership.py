@@ -5,19 +5,22 @@ One look serves the dry run and the run itself, so that what is shown is what is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hub.deployments.compatibility import Compatibility
 from hub.federated.base import Base
 from hub.federated.definition import RunDefinition
 from hub.federated.eligibility import Needs, Seen, why_not
+from hub.federated.evaluation import DeviceEvaluation, Evaluation, summarise
 from hub.federated.forecast import Member
 from hub.federated.protocol import Participant
 from hub.federated.selection import OVER_SELECTION_PERCENT
 from hub.filters.service import DeviceFilters
-from hub.store import federated_devices
+from hub.store import federated_devices, groups
 from hub.store.database import Connection
 from hub.store.federated_devices import CandidateRow
+from hub.store.page import PageRequest
 from shared import limits
 from shared.clock import Clock
 from shared.errors import SkerryError
@@ -28,6 +31,7 @@ from shared.profiles import Profile
 
 __all__ = ["Judged", "RunMembers", "device_bytes", "needs_of"]
 
+_GROUPS_COUNT = 200  # of which an evaluation tells
 _CHILD_BYTES = 110 * limits.MIB  # the training process with its libraries, before any model
 _PEER_DOWN_BYTES, _PEER_UP_BYTES, _ADVERT_BYTES = 1000, 250, 700  # of secure aggregation: keys, certificates, shares
 _BYTES_PER_WEIGHT = 24  # weights, gradients, what was received, the difference, what rounding left out
@@ -96,6 +100,15 @@ class RunMembers:
     def check_filter(self, connection: Connection, text: str) -> None:
         """Return if the filter can be used; errors `filter.*`."""
         self._filters.condition(connection, text)
+
+    def slices(self, connection: Connection, asked: int, devices: Sequence[DeviceEvaluation]) -> Evaluation | None:
+        """What devices measured, by their profiles and groups as these are now; None when nobody did."""
+        ids = [device.device_id for device in devices]
+        names = [row.name for row in groups.list_groups(connection, PageRequest(limit=_GROUPS_COUNT))]
+        members = {
+            name: groups.chosen_of(connection, self._filters.condition_of(connection, name), ids) for name in names
+        }
+        return summarise(asked, devices, federated_devices.profiles_of(connection, ids), members)
 
     def judge(self, connection: Connection, definition: RunDefinition, needs: Needs) -> list[Judged]:
         """The active devices that the filter chooses, by id, at most as many as a run can have; errors `filter.*`."""

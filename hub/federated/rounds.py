@@ -15,7 +15,7 @@ import numpy as np
 
 from hub.federated.admission import Admitted
 
-__all__ = ["Judgement", "RoundCounts", "judge_round", "outliers"]
+__all__ = ["Judgement", "RoundCounts", "judge_round", "levelled", "outliers"]
 
 _MIN_PEERS = 3
 
@@ -60,3 +60,11 @@ def outliers(updates: Sequence[Admitted], norm_factor: float) -> list[str]:
     norms = np.array([np.linalg.norm(update.difference.astype(np.float64)) for update in updates])
     limit = norm_factor * float(np.median(norms))
     return sorted(update.device_id for update, norm in zip(updates, norms, strict=True) if norm > limit)
+
+
+def levelled(updates: Sequence[Admitted], examples_factor: float) -> list[Admitted]:
+    """The updates; none counts for more examples than so many times the median of the round, or 1 if that is more."""
+    if not updates:
+        return []
+    most = max(1, round(examples_factor * float(np.median([update.examples for update in updates]))))
+    return [msgspec.structs.replace(update, examples=min(update.examples, most)) for update in updates]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hub.federated.admission import Admitted
 from hub.federated.report import RoundReport, means
-from hub.federated.rounds import Judgement, RoundCounts, judge_round, outliers
+from hub.federated.rounds import Judgement, RoundCounts, judge_round, levelled, outliers
 from hub.federated.run import Run, RunEnd
 from hub.federated.secured import SecureRound
 from hub.federated.selection import select
@@ -120,7 +120,7 @@ class _Round:
         for device_id in self._admitted:
             run.exchange.accept(device_id)
         try:
-            weights = run.advance(self._updates())
+            weights = run.advance(levelled(self._updates(), run.definition.admission.examples_factor))
         except Conflict as error:
             if error.code != "federated.too_few":
                 raise

@@ -9,6 +9,7 @@ It makes a round of each step, and writes into FOLDER/heard what the hub says to
     abandon        a round that did not count
     wait:NAME      until the hub has sent a message of this kind
     die            ends like a crash; only the first worker of a folder does
+    evaluate       the devices that were asked have measured the weights
     fail:CODE      ends the run for this reason
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from hub.federated import protocol
 from hub.federated.checkpoint import PrivacyState, read_checkpoint, write_checkpoint
+from hub.federated.evaluation import DeviceEvaluation
 from hub.federated.protocol import Begin, FromHub
 from hub.federated.report import PrivacySpent, RoundReport
 from shared.errors import ErrorBody
@@ -81,6 +83,10 @@ def _report(round_no: int, asked: list[str], abandoned: str = "") -> RoundReport
     )
 
 
+def _measured(device_id: str) -> DeviceEvaluation:
+    return DeviceEvaluation(device_id=device_id, examples=10, accuracy=0.9, loss=0.1, base_accuracy=0.8, base_loss=0.2)
+
+
 def _play(begin: Begin, folder: Path, steps: list[str], heard: _Heard) -> protocol.Ended:
     out, checkpoint = sys.stdout.buffer, read_checkpoint(begin.checkpoint)
     asked: list[str] = []
@@ -106,6 +112,9 @@ def _play(begin: Begin, folder: Path, steps: list[str], heard: _Heard) -> protoc
         elif name == "abandon":
             report = _report(checkpoint.round_no + 1, asked, "federated.quorum")
             protocol.write(out, protocol.Abandoned(report=report))
+        elif name == "evaluate":
+            found = [_measured(device_id) for device_id in asked]
+            protocol.write(out, protocol.Evaluated(asked=len(asked) + 1, bytes_down=7, devices=found))
         elif name == "wait":
             heard.wait(value)
             if value == "Cancel":

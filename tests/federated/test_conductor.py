@@ -71,6 +71,25 @@ def test_a_run_goes_from_its_first_round_to_the_hand_over(kit: RunKit) -> None:
     assert list((kit.folder / "federated").iterdir()) == []
 
 
+def test_what_devices_measured_is_told_by_profile_and_group_and_outlives_a_hand_over_that_comes_later(
+    kit: RunKit,
+) -> None:
+    kit.group("hall", {"d-2"})
+    kit.group("yard", {"d-9"})
+    row = create(kit)
+    busy = Receiver(Unavailable("gate.busy", "Busy.", retriable=True))
+    finish(kit, kit.stage("ask:d-1,d-2", "round", "evaluate", handover=busy), row)
+    assert kit.run(row.run_id).state is RunState.HANDING_OVER
+    finish(kit, kit.stage(handover=busy), row)
+    first, again = busy.outcomes
+    assert first.evaluation is not None
+    assert again.evaluation == first.evaluation
+    whole = first.evaluation.whole
+    assert (first.evaluation.asked, whole.examples, whole.accuracy, whole.base_accuracy) == (3, 20, 0.9, 0.8)
+    assert [part.devices for part in first.evaluation.profiles] == [2]
+    assert [(part.name, part.devices) for part in first.evaluation.groups] == [("hall", 1)]
+
+
 def test_without_somebody_to_take_them_over_the_weights_are_kept(kit: RunKit) -> None:
     row = create(kit)
     finish(kit, kit.stage("round"), row)

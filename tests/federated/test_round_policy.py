@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hub.federated.admission import Admitted, Demands, admit
 from hub.federated.buffered import Buffer, add, staleness_weight
+from hub.federated.rounds import levelled
 from hub.federated.selection import QUARANTINE_REJECTIONS, Candidate, next_ask_s, select
 from shared.errors import InvalidInput
 from shared.federated.codec import Scheme, encode
@@ -42,6 +43,14 @@ def test_a_right_reply_is_admitted_and_its_weight_capped() -> None:
     assert admitted.examples == 100
     np.testing.assert_allclose(admitted.difference, 1.0)
     assert admitted.metrics == {"loss": 0.5}
+
+
+def test_no_device_outweighs_the_others_by_its_number_of_examples() -> None:
+    updates = [_admit(device_id=name, examples=count) for name, count in (("a", 100), ("b", 20), ("c", 3))]
+    assert [update.examples for update in levelled(updates, 0.5)] == [10, 10, 3]
+    assert [update.examples for update in levelled(updates, 2.0)] == [40, 20, 3]
+    assert [update.examples for update in levelled(updates, 0.001)] == [1, 1, 1]
+    assert levelled([], 0.5) == []
 
 
 @pytest.mark.parametrize(
