@@ -21,7 +21,9 @@ from hub.federated.report import RoundReport
 from hub.federated.run import definition_digest
 from hub.federated.runner import RunProcess, worker_command
 from shared.federated.vector import Vector
+from shared.wire.training import Promise
 from tests.federated.certificate import make_tls
+from tests.federated.secure_kit import authority
 from tests.federated.test_device import accuracy
 from tests.ports import free_port
 from tests.training.device import FederatedDevice, labelled_digits
@@ -43,6 +45,7 @@ class Fleet:
         self.reports: list[RoundReport] = []
         self.kept: list[bytes] = []
         self.asked = asyncio.Event()
+        self.promise = Promise()
         self._tls = tls
         self._port = free_port()
         self._loop = asyncio.get_running_loop()
@@ -65,6 +68,7 @@ class Fleet:
             certificate=str(self._tls.certificate),
             key=str(self._tls.key),
             ca=str(self._tls.ca),
+            device_ca=authority().der,
         )  # fmt: skip
         return await asyncio.to_thread(self.process.run, begin)
 
@@ -83,7 +87,7 @@ class Fleet:
     def _offer(self, round_no: int, device_ids: list[str]) -> None:
         for name in device_ids:
             device = self.devices[name]
-            device.take(device.offer(f"127.0.0.1:{self._port}", round_no, RUN))
+            device.take(device.offer(f"127.0.0.1:{self._port}", round_no, RUN, promise=self.promise))
         self.asked.set()
 
 

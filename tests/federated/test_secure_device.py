@@ -1,4 +1,4 @@
-"""A real device in secure aggregation: its training process goes through all stages beside two scripted peers."""
+"""Real agents in secure aggregation: their training processes go through all its stages, and refuse anything less."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from agent.training.secure import SecureSession
+from hub.federated.definition import Privacy, Rounds
 from hub.federated.flower.grid import Failure, Grid, Reply, Task
 from hub.federated.flower.superlink import SuperLink, Tls
-from hub.federated.secure import Aggregation
-from shared.federated.secagg.fixed import Scale, pack, unpack, words
+from hub.federated.protocol import Ended
 from shared.federated.vector import Vector
 from shared.wire.training import Promise
 from tests.federated.certificate import make_tls
-from tests.federated.secure_kit import SESSION, authority
+from tests.federated.secure_kit import authority
+from tests.federated.test_agents import Fleet, definition
+from tests.federated.test_device import accuracy
 from tests.training.device import FederatedDevice, labelled_digits
 
 SIZE = 650
 NOTHING = np.zeros(0, np.float32)
 CONFIG: dict[str, int | float | str] = {"round": 1, "epochs": 2, "learning_rate": 0.1, "clip": 1e4}
-PEERS = ("dev2", "dev3")
 
 
 @pytest.fixture(scope="module")
@@ -63,60 +64,41 @@ class _Hub:
                 await asyncio.sleep(0.02)
         return found[0]
 
-    async def answer(self, kind: str, payload: bytes, weights: Vector = NOTHING) -> bytes:
-        reply = await self.ask(kind, payload, weights)
-        assert isinstance(reply, Reply), reply
-        assert reply.update is not None
-        return reply.update
 
-
-def _device(folder: Path, tls: Tls) -> FederatedDevice:
+def _device(folder: Path, tls: Tls, name: str, first: int) -> FederatedDevice:
     """Its certificate is of the authority of its peers."""
-    device = FederatedDevice(folder, tls.ca)
+    device = FederatedDevice(folder, tls.ca, name)
     key = load_der_public_key(device.public_key)
     assert isinstance(key, ec.EllipticCurvePublicKey)
-    device.store.credentials().certificate.write_bytes(authority().certify("dev1", key))
-    device.keep(labelled_digits(0, 100))
+    device.store.credentials().certificate.write_bytes(authority().certify(name, key))
+    device.keep(labelled_digits(first, 150))
     return device
 
 
-async def test_a_real_device_goes_through_all_stages_and_its_update_is_in_the_sum(
-    tmp_path: Path, superlink: SuperLink, tls: Tls
-) -> None:
-    device, size = _device(tmp_path, tls), words(SIZE)
-    peers = {name: SecureSession(name, *authority().device(name)) for name in PEERS}
-    async with device.running():
-        hub, sums = _Hub(superlink, device), Aggregation(SESSION, authority().der)
-        device.take(device.offer(hub.address, promise=Promise(secure_aggregation=True)))
-        sums.advert("dev1", await hub.answer("query", sums.open()))
-        for name, peer in peers.items():
-            sums.advert(name, peer.answer(sums.open()))
-        rosters = sums.rosters()
-        sums.shares("dev1", await hub.answer("query", rosters["dev1"]))
-        for name, peer in peers.items():
-            sums.shares(name, peer.answer(rosters[name]))
-        scale = Scale(reach=4.0, max_weight=200, devices=3)
-        tasks = sums.tasks(scale)
-        sums.masked("dev1", await hub.answer("train", tasks["dev1"], np.zeros(SIZE, np.float32)), size)
-        nothing = pack(scale, np.zeros(SIZE, np.float32), 1, 0.5, {})
-        for name, peer in peers.items():
-            sums.masked(name, peer.mask(peer.accept(tasks[name]), nothing), size)
-        questions = sums.unmask()
-        sums.reveal("dev1", await hub.answer("query", questions["dev1"]))
-        for name, peer in peers.items():
-            sums.reveal(name, peer.answer(questions[name]))
-        total = unpack(scale, sums.total(size), SIZE, 3)
-        await device.told("done", 1)
-    assert 62 < total.weight < 102  # a share of its 100 samples is held out
-    assert 0.01 < np.abs(total.mean).max() < 4.0
-    assert set(total.metrics) == {"accuracy", "held_out_accuracy", "held_out_loss", "loss"}
-    assert [report.state for report in device.reports] == ["accepted", "joined", "done"]
+async def test_agents_train_a_model_together_and_the_hub_sees_their_sum_only(tmp_path: Path, tls: Tls) -> None:
+    devices = [_device(tmp_path / name, tls, name, 150 * number) for number, name in enumerate(("d0", "d1", "d2"))]
+    async with devices[0].running(), devices[1].running(), devices[2].running():
+        fleet = Fleet(tmp_path, tls, devices)
+        fleet.promise = Promise(secure_aggregation=True)
+        wanted = msgspec.structs.replace(
+            definition(epochs=2),
+            rounds=Rounds(count=2, goal=3, quorum=3, deadline_s=120, wait_s=120),
+            privacy=Privacy(secure_aggregation=True),
+        )
+        assert await fleet.run(wanted) == Ended(end="finished")
+        first, second = fleet.reports
+        assert first.admitted == second.admitted == ["d0", "d1", "d2"]
+        assert second.metrics["held_out_accuracy"] > first.metrics["held_out_accuracy"]
+        assert set(first.metrics) == {"accuracy", "held_out_accuracy", "held_out_loss", "loss"}
+        assert accuracy(devices[0], fleet.weights[-1]) > 0.7
+        for device in devices:
+            assert [report.state for report in device.reports if report.round_no == 1][-1] == "done"
 
 
 async def test_a_device_that_was_promised_sums_trains_for_nothing_else(
     tmp_path: Path, superlink: SuperLink, tls: Tls
 ) -> None:
-    device = _device(tmp_path, tls)
+    device = _device(tmp_path, tls, "dev1", 0)
     async with device.running():
         hub = _Hub(superlink, device)
         device.take(device.offer(hub.address, promise=Promise(secure_aggregation=True)))
