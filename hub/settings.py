@@ -24,6 +24,7 @@ __all__ = [
     "MonitoringSettings",
     "NatsSettings",
     "RetentionSettings",
+    "TracingSettings",
     "TrustSettings",
 ]
 
@@ -126,6 +127,14 @@ class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     keep_days: Days = 30
 
 
+class TracingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Traces of deployments. `endpoint` is the collector's OTLP/HTTP address, like http://127.0.0.1:4318/v1/traces;
+    empty: no traces. Needs the extra `otel`."""
+
+    endpoint: Annotated[str, Meta(max_length=512, pattern=r"^(https?://[^\s]+)?\Z")] = ""
+    service_name: Annotated[str, Meta(min_length=1, max_length=128)] = "skerry-hub"
+
+
 class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one hub.
 
@@ -150,6 +159,7 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     federated: FederatedSettings = FederatedSettings()
     retention: RetentionSettings = RetentionSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    tracing: TracingSettings = TracingSettings()
     assignment_lifetime_s: Seconds = 7 * DAY_S
     offline_after_s: Seconds = 180
     token_days: Days = 90

@@ -70,6 +70,8 @@ from hub.status import FleetStatus
 from hub.store.connections import ConnectionStore
 from hub.store.database import Database
 from hub.store.garbage import Retention
+from hub.tracing.connect import connect
+from hub.tracing.tracer import Tracer, tracer_of
 from hub.trust.online_keys import OnlineKeys
 from hub.trust.repository import TrustRepository
 from hub.wiring_federated import SharedParts, build_federated, gate_limits
@@ -144,10 +146,12 @@ class Hub:
     drift_views: DriftViews
     device_history: DeviceHistory
     window_retention: WindowRetention
+    tracer: Tracer
     messaging: MessagingRuntime
 
     def close(self) -> None:
         """Give files and connections back."""
+        self.tracer.close()
         self.db.close()
 
 
@@ -175,6 +179,7 @@ class _Monitoring(TypedDict):
     drift_views: DriftViews
     device_history: DeviceHistory
     window_retention: WindowRetention
+    tracer: Tracer
 
 
 class _Rollouts(TypedDict):
@@ -192,15 +197,15 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
     assignments, register = AssignmentService(db, clock, settings.assignment_lifetime_s), ConnectionStore(db)
     trust = _trust(settings, db, clock, audit, keys := OnlineKeys(settings.keys_path), assignments, blobs)
     profiles, filters = Compatibility(settings.profiles_path), DeviceFilters(clock, settings.offline_after_s)
-    desired, shared = DesiredStates(db, clock, trust), SharedParts(db, clock, audit, blobs, pki, filters, profiles)
     monitoring, device_auth = _monitoring(settings, db, clock, audit, blobs), DeviceAuthenticator(db, clock)
+    desired = DesiredStates(db, clock, trust, traced=monitoring["tracer"].on)
+    shared, broker = SharedParts(db, clock, audit, blobs, pki, filters, profiles), broker_settings(settings, pki)
     ingest = IngestService(db, clock, WindowBook(monitoring["references"], settings.monitoring.period_s))
-    broker = broker_settings(settings, pki)
     measured = drift_sources(monitoring["references"], settings.monitoring.period_s)
     messaging = MessagingRuntime(broker, devices=device_auth, register=register, commit=ingest, states=desired)
     rollouts = _rollouts(db, clock, audit, trust, assignments, profiles, filters, publications, measured)
     _listen(hooks, publications, assignments, messaging, deltas, delta_loop, monitoring["alerts"])
-    return Hub(
+    hub = Hub(
         settings=settings,
         clock=clock,
         db=db,
@@ -230,6 +235,8 @@ def build_hub(settings: HubSettings, clock: Clock | None = None) -> Hub:
         **monitoring,
         messaging=messaging,
     )
+    connect(hub.tracer, clock, messaging, ingest, hub.deployments, hub.rollouts)
+    return hub
 
 
 def _devices(
@@ -347,6 +354,7 @@ def _monitoring(settings: HubSettings, db: Database, clock: Clock, audit: AuditL
         drift_views=DriftViews(db, clock, settings.monitoring.period_s),
         device_history=DeviceHistory(db, clock),
         window_retention=WindowRetention(db, clock, keep_s),
+        tracer=tracer_of(settings.tracing),
     )
 
 

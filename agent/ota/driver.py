@@ -35,7 +35,7 @@ class Accepted:
     """A genuine, new assignment for this device.
 
     refusal: why it must not be installed nevertheless. folder: where a person brought it from; empty: from the hub.
-    keyids: the keys that signed it.
+    keyids: the keys that signed it. traceparent: where its trace goes on, if the hub traces.
     """
 
     assignment: Assignment
@@ -43,6 +43,7 @@ class Accepted:
     refusal: ErrorBody | None = None
     folder: str = ""
     keyids: Sequence[str] = ()
+    traceparent: str = ""
 
 
 class Driver:
@@ -169,6 +170,7 @@ class Driver:
                 accepted.refusal,
                 accepted.folder,
                 accepted.keyids,
+                accepted.traceparent,
             )
         )
         install.report()

@@ -63,7 +63,7 @@ class Installation:
     async def change(self, make: Callable[[Journal], Journal]) -> None:
         """Make `make(journal)` the journal: on disk first, with waits until the disk takes it, then in memory."""
         async with self._writing:
-            target = make(self.journal)
+            target = make(self.journal).timed(self.journal, max(0.0, self.context.clock.now()))
             if target == self.journal:
                 return
             attempt = 0

@@ -124,8 +124,15 @@ class Intake:
                 except SkerryError as error:
                     done = self._refused(envelope, error) and done
                     continue
-                accepted = Accepted(checked.assignment, envelope, checked.refusal, keyids=checked.keyids)
-                self._driver(checked.assignment.model).assign(accepted)
+                model, traces = checked.assignment.model, desired.traceparents or {}
+                accepted = Accepted(
+                    checked.assignment,
+                    envelope,
+                    checked.refusal,
+                    keyids=checked.keyids,
+                    traceparent=traces.get(model, ""),
+                )
+                self._driver(model).assign(accepted)
                 self._remember(envelope)
         finally:
             await worker.close()

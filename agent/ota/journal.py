@@ -18,7 +18,7 @@ from shared import limits
 from shared.errors import ErrorBody, NotFound, StorageFailure, TooLarge
 from shared.wire.down import Assignment
 from shared.wire.types import Count, ModelName
-from shared.wire.up import InstallReport
+from shared.wire.up import InstallReport, InstallTrace
 
 __all__ = ["Journal", "load", "save"]
 
@@ -35,6 +35,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     crashes: ends of the agent during probation that were neither orderly nor the machine's, however far apart.
     orderly: the agent's last end was in order. boot: the start of the machine in which the agent last took this up.
     reported: whether the hub's copy of the last transition was handed to the outbox.
+    traceparent: where the hub's trace goes on; empty: it does not trace. assigned_s, began_s, at_s: for that trace,
+    when the installation began, when the state before this one did, and when this one did.
     """
 
     schema_version: int = 1
@@ -61,6 +63,10 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     crashes: Count = 0
     orderly: bool = False
     boot: str = ""
+    traceparent: str = ""
+    assigned_s: float = 0.0
+    began_s: float = 0.0
+    at_s: float = 0.0
 
     @property
     def at(self) -> State:
@@ -108,18 +114,35 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
         refusal: ErrorBody | None = None,
         folder: str = "",
         keyids: Sequence[str] = (),
+        traceparent: str = "",
     ) -> Journal:
         """The journal of a new installation; `active` is the slot to return to ("" on a first installation).
 
         `refusal` is why it must fail; it is journalled with it, so that no restart forgets it.
         """
-        fresh = Journal(model=self.model, state=self.state, floor=self.floor, counters=self.counters)
+        fresh = Journal(
+            model=self.model, state=self.state, floor=self.floor, counters=self.counters, traceparent=traceparent
+        )
         fresh = fresh.accepted(assignment.counter, keyids)
         fresh = msgspec.structs.replace(fresh, assignment=assignment, envelope=envelope, folder=folder, fallback=active)
         if refusal is None:
             return fresh.after(Event.ASSIGNED)
         refused = msgspec.structs.replace(fresh, refused=True)
         return refused.after(Event.ASSIGNED, refusal.code, refusal.message)
+
+    def timed(self, before: Journal, now_s: float) -> Journal:
+        """With the times of a transition that has just been taken from `before`, where the hub traces."""
+        if not self.traceparent or (self.assigned_s and self.steps == before.steps):
+            return self
+        if not self.assigned_s:
+            return msgspec.structs.replace(self, assigned_s=now_s, began_s=now_s, at_s=now_s)
+        return msgspec.structs.replace(self, began_s=before.at_s, at_s=now_s)
+
+    def _trace(self) -> InstallTrace | msgspec.UnsetType:
+        if not self.traceparent:
+            return msgspec.UNSET
+        times = {"assigned_s": self.assigned_s, "began_s": self.began_s, "at_s": self.at_s}
+        return InstallTrace(traceparent=self.traceparent, **times)
 
     def report(self, active_version: int | None) -> InstallReport | None:
         """The last transition for the hub; None when there never was an assignment."""
@@ -138,6 +161,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
             active_version=active_version,
             attempt=self.attempt,
             bytes_downloaded=self.bytes_downloaded,
+            trace=self._trace(),
         )
 
 

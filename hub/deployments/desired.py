@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 from hub.store import assignments as store
 from hub.store.assignments import AssignmentRow, DeviceDesire
 from hub.store.database import Database
+from hub.tracing.spans import traceparent_of
 from hub.trust.names import target_path
 from shared.clock import Clock
 from shared.errors import NotFound
@@ -54,7 +55,9 @@ class Signer(Protocol):
 class DesiredStates:
     """Builds desired states and remembers which were sent."""
 
-    def __init__(self, db: Database, clock: Clock, signing: Signing) -> None:
+    def __init__(self, db: Database, clock: Clock, signing: Signing, *, traced: bool = False) -> None:
+        """traced: each assignment goes with a traceparent."""
+        self._traced = traced
         self._db = db
         self._clock = clock
         self._signing = signing
@@ -113,9 +116,19 @@ class DesiredStates:
                 device_id=desire.device_id,
                 revision=desire.revision,
                 assignments=[signer.sign(_assignment(desire.device_id, row)) for row in desire.assignments],
+                traceparents=_traceparents(desire) if self._traced else UNSET,
             )
             for desire in desires
         ]
+
+
+def _traceparents(desire: DeviceDesire) -> dict[str, str] | UnsetType:
+    found = {
+        row.model: traceparent_of(row.deployment_id, desire.device_id, row.model, row.counter)
+        for row in desire.assignments
+        if row.deployment_id
+    }
+    return found or UNSET
 
 
 def _not_found(device_id: str) -> NotFound:

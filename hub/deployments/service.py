@@ -84,6 +84,11 @@ class DeploymentService:
         self._compatibility = compatibility
         self._filters = filters
         self._wake = wake
+        self._made: Callable[[DeploymentPlan, float], None] | None = None
+
+    def on_made(self, made: Callable[[DeploymentPlan, float], None]) -> None:
+        """Have `made` told of each deployment, with when it was begun; it must not block."""
+        self._made = made
 
     def create(
         self, model: str, version: int, filter_text: str, note: str, actor: str, *, dry_run: bool = False
@@ -93,6 +98,7 @@ class DeploymentService:
         Errors: `filter.*`, `version.unknown`, `deployment.not_approved`, `deployment.withdrawn`,
         `deployment.digest_mismatch`, `version.collected`, `deployment.no_devices`.
         """
+        began_s = self._clock.now()
         check_approved(self._db, self._approvals, model, version)
         if dry_run:
             with self._db.read() as connection:
@@ -104,6 +110,8 @@ class DeploymentService:
             if not plan.devices:
                 raise _nobody(plan)
             plan = self._carry_out(connection, plan, chosen, filter_text, note, actor)
+        if self._made is not None:
+            self._made(plan, began_s)
         self._wake()
         return plan
 

@@ -46,6 +46,7 @@ class Fold:
         self.health: list[VersionHealth] = []
         self.windows: list[tuple[Envelope, Window]] = []
         self.metrics: list[tuple[Envelope, Metric]] = []
+        self.traced: list[InstallReport] = []
         self.training: list[TrainingRow] = []
         self.samples: tuple[SampleCount, ...] | None = None
         self.heartbeat: dict[str, Any] | None = None
@@ -95,6 +96,8 @@ class Fold:
         elif isinstance(body, InstallReport):
             self._put(_with_report(self._model(body.model), body, self._now))
             self.reports.append(_report_row(envelope, body, self._now))
+            if body.trace is not msgspec.UNSET:
+                self.traced.append(body)
         elif isinstance(body, Event):
             self._event(envelope, body.code, body.severity, body.message, body.model, body.count)
         elif isinstance(body, Health):

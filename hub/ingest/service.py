@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -30,7 +30,7 @@ from shared.clock import Clock
 from shared.errors import InvalidInput
 from shared.limits import MAX_SEQ
 from shared.wire.down import Watermark
-from shared.wire.up import Envelope, decode_envelope
+from shared.wire.up import Envelope, InstallReport, decode_envelope
 
 __all__ = ["IngestService", "Received", "Totals"]
 
@@ -81,6 +81,11 @@ class IngestService:
         self._windows = windows or WindowBook(NothingWatched())
         self._lock = threading.Lock()
         self._totals = Totals()
+        self._traced: Callable[[str, Sequence[InstallReport]], None] | None = None
+
+    def on_traced(self, traced: Callable[[str, Sequence[InstallReport]], None]) -> None:
+        """Have `traced` told of a device's reports that are part of a trace, once committed; it must not block."""
+        self._traced = traced
 
     @property
     def totals(self) -> Totals:
@@ -131,6 +136,10 @@ class IngestService:
             apply_changes(connection, changes, now)
             _add_up(connection, changes, now)
             self._windows.write(connection, counted, now)
+        if self._traced is not None:
+            for device_id, fold in folds.items():
+                if fold.traced:
+                    self._traced(device_id, fold.traced)
         refused = sum(len(i.envelopes) + i.malformed for d, i in inboxes.items() if d not in rows)
         if refused:
             _LOG.warning("%d messages of unknown or revoked devices were refused", refused)

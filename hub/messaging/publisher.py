@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hub.messaging.mqtt import MqttPublisher
 from shared.errors import SkerryError
 from shared.wire.down import DesiredState, encode
 
-__all__ = ["DesiredStates", "Publisher"]
+__all__ = ["DesiredStates", "Publisher", "Sent"]
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 256
 _POLL_S = 5.0
 _CONFIRM_S = 20.0
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+Sent = Callable[[DesiredState, float, float], None]
 
 
 class DesiredStates(Protocol):
@@ -45,7 +49,11 @@ class DesiredStates(Protocol):
 class Publisher:
     """Runs until cancelled."""
 
-    def __init__(self, mqtt: MqttPublisher, states: DesiredStates, interrupted: asyncio.Event) -> None:
+    def __init__(
+        self, mqtt: MqttPublisher, states: DesiredStates, interrupted: asyncio.Event, sent: Sent | None = None
+    ) -> None:
+        """sent: told of each state that the broker has taken, with start and end; must not block."""
+        self._sent = sent
         self._mqtt = mqtt
         self._states = states
         self._interrupted = interrupted
@@ -96,7 +104,10 @@ class Publisher:
 
     async def _send(self, state: DesiredState) -> None:
         topic = f"fleet/{state.device_id}/down"
+        start_s = time.time()
         await self._mqtt.publish(topic, encode(state), retain=True, timeout_s=_CONFIRM_S)
+        if self._sent is not None:
+            self._sent(state, start_s, time.time())
 
     async def _sleep(self, seconds: float) -> None:
         try:

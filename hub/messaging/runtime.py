@@ -22,7 +22,7 @@ from hub.messaging.ingest import IngestLoop, IngestLoopSettings, MessageCommit
 from hub.messaging.kick import ConnectionKicker, ConnectionRegister
 from hub.messaging.mqtt import MqttPublisher, unreachable
 from hub.messaging.nats import NatsLink
-from hub.messaging.publisher import DesiredStates, Publisher
+from hub.messaging.publisher import DesiredStates, Publisher, Sent
 from hub.messaging.renewal import watch_file
 from hub.messaging.secrets import BrokerSecrets
 from hub.messaging.tokens import CalloutSigner
@@ -80,6 +80,7 @@ class MessagingRuntime:
         self._untold: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_UNTOLD_COUNT)
         self._publisher: Publisher | None = None
         self._client: MqttPublisher | None = None
+        self._sent: Sent | None = None
         self.broker: Broker | None = None
         self.ready = asyncio.Event()
 
@@ -87,6 +88,10 @@ class MessagingRuntime:
     def mqtt_port(self) -> int:
         """The port that devices reach; with a configured port of 0 it is known once `ready` is set."""
         return self.broker.mqtt_port if self.broker else self._settings.broker.mqtt_port
+
+    def on_sent(self, sent: Sent) -> None:
+        """Have `sent` told of each desired state that the broker has taken; before `run`."""
+        self._sent = sent
 
     def wake(self) -> None:
         """Desired states are pending: send them now. Any thread."""
@@ -161,7 +166,7 @@ class MessagingRuntime:
         await ingest.prepare()
         mqtt = self._client = self._mqtt()
         interrupted = self.broker.interrupted if self.broker else asyncio.Event()
-        publisher = self._publisher = Publisher(mqtt, self._states, interrupted)
+        publisher = self._publisher = Publisher(mqtt, self._states, interrupted, self._sent)
         kicker = ConnectionKicker(system, self._register)
         mqtt.start()
         try:

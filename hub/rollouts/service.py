@@ -74,6 +74,11 @@ class RolloutService:
         self._memberships = memberships
         self._engine = engine
         self._measured = measured
+        self._made: Callable[[Planned, float], None] | None = None
+
+    def on_made(self, made: Callable[[Planned, float], None]) -> None:
+        """Have `made` told of each rollout, with when it was begun; it must not block."""
+        self._made = made
 
     # --- creating -----------------------------------------------------------------------------------------------------
     def plan(self, text: bytes) -> Planned:
@@ -106,7 +111,10 @@ class RolloutService:
             detail = {"model": plan.model, "version": plan.version, "devices": seen.devices, "note": plan.note}
             self._audit.append(connection, actor, "rollout.create", rollout_id, detail)
             within(connection, rollout_id)
-        return Planned(rollout_id=rollout_id, plan=plan, forecast=seen)
+        made = Planned(rollout_id=rollout_id, plan=plan, forecast=seen)
+        if self._made is not None:
+            self._made(made, now_s)
+        return made
 
     def _checked(self, text: bytes) -> tuple[Definition, Plan]:
         definition = parse_definition(text)

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shared import limits
 from shared.errors import InvalidInput, TooLarge
-from shared.wire.types import Count, DeviceId, Epoch, ModelName, Sha256, TimeS, Version, Word
+from shared.wire.types import Count, DeviceId, Epoch, ModelName, Sha256, TimeS, Traceparent, Version, Word
 
 __all__ = [
     "ASSIGNMENT_PAYLOAD_TYPE",
@@ -87,7 +87,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a device should have: signed assignments (DSSE envelopes, JSON bytes), one per model at the most."""
+    """All that a device should have: signed assignments (DSSE envelopes, JSON bytes), one per model at the most.
+
+    traceparents: by model, where a trace of the installation goes on; only when the hub traces.
+    """
 
     schema_version: int = 1
     device_id: DeviceId
@@ -96,6 +99,9 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         list[Annotated[bytes, Meta(max_length=limits.MAX_ASSIGNMENT_BYTES)]],
         Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT),
     ] = []
+    traceparents: (
+        Annotated[dict[ModelName, Traceparent], Meta(max_length=limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT)] | UnsetType
+    ) = UNSET
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):

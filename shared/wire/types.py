@@ -19,4 +19,6 @@ TimeS = Annotated[float, Meta(ge=0, le=limits.MAX_CLOCK_S)]
 Code = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=limits.MAX_REASON_CHARS)]
 Word = Annotated[str, Meta(max_length=128)]
+Traceparent = Annotated[str, Meta(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")]
+"""W3C Trace Context. A hint for people who look at traces; nothing is decided by it."""
 Epoch = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]

@@ -17,7 +17,20 @@ from shared.errors import InvalidInput, TooLarge
 from shared.wire.health import Health
 from shared.wire.system import System
 from shared.wire.training import SampleCount, TrainingReport
-from shared.wire.types import Code, Count, DeviceId, Epoch, ModelName, Seq, Sha256, Text, TimeS, Version, Word
+from shared.wire.types import (
+    Code,
+    Count,
+    DeviceId,
+    Epoch,
+    ModelName,
+    Seq,
+    Sha256,
+    Text,
+    TimeS,
+    Traceparent,
+    Version,
+    Word,
+)
 from shared.wire.window import Metrics, Window
 
 __all__ = [
@@ -27,6 +40,7 @@ __all__ = [
     "Event",
     "Heartbeat",
     "InstallReport",
+    "InstallTrace",
     "Inventory",
     "Kind",
     "ModelStatus",
@@ -102,6 +116,16 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     hardware_id: Word = ""
 
 
+class InstallTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """When things happened, by the device's clock, under the traceparent that the hub sent. assigned_s: when the
+    installation began. began_s: when the state `previous` did. at_s: when this transition was."""
+
+    traceparent: Traceparent
+    assigned_s: TimeS
+    began_s: TimeS
+    at_s: TimeS
+
+
 class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     """One transition of the install machine. `state` and `previous` are the machine's own strings."""
 
@@ -118,6 +142,7 @@ class InstallReport(msgspec.Struct, frozen=True, kw_only=True):
     active_version: Version | None = None
     attempt: Count = 0
     bytes_downloaded: Count = 0
+    trace: InstallTrace | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -167,6 +167,21 @@ MSGPACK: dict[str, msgspec.Struct] = {
     ),
     "desired": down.DesiredState(device_id="cam-1", revision=4, assignments=[b'{"payload":""}']),
     "watermark": down.Watermark(epoch=EPOCH, seq=9),
+    "desired_traced": down.DesiredState(
+        device_id="cam-1",
+        revision=4,
+        assignments=[b'{"payload":""}'],
+        traceparents={"digits": "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"},
+    ),
+    "install_traced": msgspec.structs.replace(
+        UP["install"],
+        trace=up.InstallTrace(
+            traceparent="00-" + "ab" * 16 + "-" + "cd" * 8 + "-01",
+            assigned_s=1_700_000_000.0,
+            began_s=1_700_000_001.5,
+            at_s=1_700_000_002.0,
+        ),
+    ),
 }
 
 JSON: dict[str, msgspec.Struct] = {
