@@ -99,13 +99,14 @@ class FederatedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Federated training. Runs that go on at once have a port each: `port` and those that follow it.
 
     host: how devices reach these ports (default: the host of `public_url`); the hub listens on its own `host`.
-    engine: `stock` also lets stock Flower SuperNodes join, with their own program.
+    engine: `stock` also lets stock Flower SuperNodes join; they fetch and run `program`, the file of a Flower app.
     """
 
     port: Annotated[int, Meta(ge=1, le=65_000)] = 8450
     at_once: Annotated[int, Meta(ge=1, le=64)] = 1
     host: Host = ""
     engine: Literal["embedded", "stock"] = "embedded"
+    program: Annotated[str, Meta(max_length=4096)] = ""
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

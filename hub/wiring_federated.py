@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -103,6 +104,6 @@ def _places(settings: HubSettings, pki: Pki) -> Places:
         ca=pki.hub_ca_file,
         folder=settings.federated_path,
         command=worker_command(sys.executable),
-        programs=settings.federated.engine == "stock",
+        program=Path(settings.federated.program) if settings.federated.engine == "stock" else None,
         device_ca=pki.device_ca.certificate.public_bytes(Encoding.DER),
     )

@@ -77,6 +77,7 @@ MAX_CHECKPOINT_HEAD_BYTES = 8 * MIB
 MAX_CHECKPOINT_BYTES = 64 * MIB
 MAX_TRAINING_OFFER_BYTES = 4 * KIB
 MAX_SECURE_MESSAGE_BYTES = 4 * MIB  # of one stage of secure aggregation, masked updates apart
+MAX_PROGRAM_BYTES = 10 * MIB  # a Flower app for stock nodes; Flower's own bound
 MAX_FEDERATED_FRAME_BYTES = 80 * MIB  # between the hub and a run's worker: a checkpoint and what stands beside it
 
 # HTTP

@@ -11,6 +11,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,8 +42,9 @@ from hub.store import federated_traffic
 from hub.store.failures import plain_errors
 from hub.store.federated import RoundRow, RunRow, RunState
 from hub.store.federated_traffic import TrafficRow
-from shared.errors import Conflict, InternalError, SkerryError
-from shared.limits import MAX_REASON_CHARS
+from shared import durable
+from shared.errors import Conflict, InternalError, InvalidInput, SkerryError
+from shared.limits import MAX_PROGRAM_BYTES, MAX_REASON_CHARS
 
 __all__ = ["Conductor"]
 
@@ -188,7 +190,7 @@ class Conductor:
             certificate=str(places.certificate.absolute()),
             key=str(places.key.absolute()),
             ca=str(places.ca.absolute()),
-            programs=places.programs,
+            program=_program(places.program),
             device_ca=places.device_ca,
         )
         return self._process.run(begin)
@@ -308,6 +310,18 @@ def _traffic_rows(report: RoundReport) -> list[TrafficRow]:
         TrafficRow(profile=one.group, devices=one.devices, bytes_down=one.bytes_down, bytes_up=one.bytes_up)
         for one in report.traffic
     ]
+
+
+def _program(path: Path | None) -> bytes:
+    """The program for stock nodes; error `federated.program`."""
+    if path is None:
+        return b""
+    try:
+        return durable.read_file(path, limit=MAX_PROGRAM_BYTES)
+    except SkerryError as error:
+        raise InvalidInput(
+            "federated.program", f"The setting federated.program cannot be used: {error.message}"[:400]
+        ) from error
 
 
 def _round_row(report: RoundReport, now_s: float) -> RoundRow:

@@ -51,8 +51,8 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Do this run, from this checkpoint. Listen on `host` and `port` with the certificate; paths are absolute.
 
-    programs: let stock Flower nodes fetch their program. device_ca: the certificate (DER) of the authority of the
-    devices, by which they know each other's keys in secure aggregation.
+    program: a Flower app (FAB) that stock nodes fetch and run; empty: none can take part. device_ca: the certificate
+    (DER) of the authority of the devices, by which they know each other's keys in secure aggregation.
     """
 
     definition: RunDefinition
@@ -64,7 +64,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     certificate: str
     key: str
     ca: str
-    programs: bool = False
+    program: bytes = b""
     device_ca: bytes = b""
 
 

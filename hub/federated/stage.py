@@ -36,8 +36,8 @@ class HandsOver(Protocol):
 class Places:
     """host: to listen on; public_host: as devices reach it. The certificate is the hub's, which devices trust (`ca`).
 
-    command: of the worker. programs: stock Flower nodes may join and fetch their program. device_ca: the certificate
-    (DER) of the authority of the devices.
+    command: of the worker. program: the file of a Flower app for stock nodes; None: none can take part. device_ca: the
+    certificate (DER) of the authority of the devices.
     """
 
     host: str
@@ -48,7 +48,7 @@ class Places:
     ca: Path
     folder: Path
     command: Sequence[str]
-    programs: bool = False
+    program: Path | None = None
     device_ca: bytes = b""
 
     def address(self, port: int) -> str:

@@ -168,7 +168,7 @@ def _work(
             retriable=True,
         ) from error
     with sock:
-        link = SuperLink(sock, tls, programs=begin.programs).start()
+        link = SuperLink(sock, tls, program=begin.program).start()
         try:
             worker = Worker(out, inbox, begin, link)
             end = worker.work(step(begin.definition))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,26 @@ from hub.store.federated import RunRow, RunState
 from hub.store.page import PageRequest
 from shared.errors import Conflict, Unavailable
 from shared.wire.training import Promise
+from tests.databases import SqliteBackend
 from tests.federated.run_kit import Receiver, RunKit, until
 
 FIRST = PageRequest(limit=50)
 
 
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SqliteBackend:
+    """What the store promises on both databases is in `test_runs`."""
+    return SqliteBackend(tmp_path_factory.mktemp("template"))
+
+
 @pytest.fixture
-def kit(tmp_path: Path, database_url: str) -> Iterator[RunKit]:
-    kit = RunKit(tmp_path, database_url)
-    kit.add_trainer("d-1", samples=200)
-    kit.add_trainer("d-2", samples=300)
-    yield kit
-    kit.close()
+def kit(tmp_path: Path, sqlite: SqliteBackend) -> Iterator[RunKit]:
+    with sqlite.fresh(tmp_path) as url:
+        kit = RunKit(tmp_path, url)
+        kit.add_trainer("d-1", samples=200)
+        kit.add_trainer("d-2", samples=300)
+        yield kit
+        kit.close()
 
 
 def create(kit: RunKit) -> RunRow:
@@ -107,7 +116,7 @@ def test_the_worker_begins_with_those_who_could_take_part_and_their_keys(kit: Ru
     assert {p["device_id"]: (p["samples"], p["group"]) for p in begin["participants"]} == {
         "d-1": (200, "raspberry-pi-4"), "d-2": (300, "raspberry-pi-4")
     }  # fmt: skip
-    assert (begin["port"], begin["host"], begin["programs"]) == (8450, "127.0.0.1", False)
+    assert (begin["port"], begin["host"], begin["program"]) == (8450, "127.0.0.1", "")
 
 
 def test_an_ask_becomes_an_offer_for_each_device(kit: RunKit) -> None:
@@ -229,6 +238,24 @@ def test_a_defect_fails_the_run_with_a_code(kit: RunKit) -> None:
     done = kit.run(row.run_id)
     assert (done.state, done.code) == (RunState.FAILED, "federated.failed")
     assert "boom" not in done.message
+
+
+def test_a_port_that_is_taken_is_tried_again_and_fails_the_run_in_the_end(kit: RunKit) -> None:
+    row = create(kit)
+    stage = kit.stage("fail:federated.port")
+    assert finish(kit, stage, row).left == "federated.port"
+    assert kit.run(row.run_id).state is RunState.RUNNING
+    last = Conductor(stage, kit.run(row.run_id), 8450, last_try=True)
+    last.start()
+    last.join(60)
+    assert (kit.run(row.run_id).state, kit.run(row.run_id).code) == (RunState.FAILED, "federated.port")
+
+
+def test_a_program_that_is_not_there_fails_the_run(kit: RunKit) -> None:
+    row, stage = create(kit), kit.stage("round")
+    places = replace(stage.places, program=kit.folder / "none.fab")
+    finish(kit, replace(stage, places=places), row)
+    assert (kit.run(row.run_id).state, kit.run(row.run_id).code) == (RunState.FAILED, "federated.program")
 
 
 # --- devices that come and go -----------------------------------------------------------------------------------------

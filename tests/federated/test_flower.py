@@ -281,6 +281,16 @@ def test_a_stranger_is_refused(superlink: SuperLink, address: str, tls: Tls, tmp
     assert said == ""
 
 
+def test_a_key_that_was_expelled_can_be_let_in_again(superlink: SuperLink) -> None:
+    key = _public(ec.generate_private_key(ec.SECP256R1()))
+    first = superlink.admit_node(key)
+    superlink.expel_node(first)  # it never came
+    superlink.expel_node(first)
+    again = superlink.admit_node(key)
+    assert again not in (0, first)
+    assert superlink.admit_node(key) == again
+
+
 def test_an_expelled_node_is_ended(superlink: SuperLink, address: str, tls: Tls, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     node_id = superlink.admit_node(_public(key))

@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from zipfile import BadZipFile
 
 from hub.federated.flower.quiet import silence
 
@@ -20,9 +21,11 @@ silence()
 import uvicorn  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey  # noqa: E402
 from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: E402
+from flwr.cli.config_utils import get_fab_metadata  # noqa: E402
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID  # noqa: E402
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState  # noqa: E402
 from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType  # noqa: E402
+from flwr.supercore.fab import Fab  # noqa: E402
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # noqa: E402
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan  # noqa: E402
@@ -50,11 +53,15 @@ class Tls:
 
 
 class SuperLink:
-    """Serves nodes on a listening socket between `start` and `stop`; nodes are those whose keys were let in."""
+    """Serves nodes on a listening socket between `start` and `stop`; nodes are those whose keys were let in.
 
-    def __init__(self, sock: socket.socket, tls: Tls, *, programs: bool = False) -> None:
+    program: a Flower app (FAB) that stock nodes fetch and run; without it none can.
+    """
+
+    def __init__(self, sock: socket.socket, tls: Tls, *, program: bytes = b"") -> None:
         app = create_app(_config(sock, tls), SuperLinkLifespan)
-        guarded = FleetOnly(app, _MAX_BODY_BYTES, programs=programs)
+        guarded = FleetOnly(app, _MAX_BODY_BYTES, programs=bool(program))
+        self._program = program
         config = uvicorn.Config(
             guarded,
             ssl_certfile=tls.certificate,
@@ -123,15 +130,29 @@ class SuperLink:
     def _begin_run(self) -> None:
         state = self.state
         state.federation_manager.ensure_default_federations_exist(flwr_aid=NOOP_FLWR_AID)
+        app, version, digest = self._app()
         self.run_id = state.create_run(
-            "skerry/federated", "1.0.0", secrets.token_hex(32), {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID,
-            TaskType.SERVER_APP,
-        )  # fmt: skip
+            app, version, digest, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
+        )
         self._task_id = state.get_tasks(run_ids=[self.run_id])[0].task_id
         state.claim_task(self._task_id)
         if not state.activate_task(self._task_id):
             raise Unavailable("federated.engine", "Flower did not accept the run.", retriable=True)
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = self._task_id, self.run_id, 1
+
+    def _app(self) -> tuple[str, str, str]:
+        """Name, version and digest of the run's program; error `federated.program`."""
+        if not self._program:
+            return "skerry/federated", "1.0.0", secrets.token_hex(32)
+        try:
+            name, version = get_fab_metadata(self._program)
+        except (ValueError, KeyError, OSError, BadZipFile) as error:
+            raise InvalidInput(
+                "federated.program",
+                f"The program for stock nodes is not a Flower app: {error}."[:300],
+                hint="Build it with `flwr build` and name the .fab in federated.program.",
+            ) from error
+        return name, version, self.state.store_fab(Fab("", self._program, {}))
 
     def _serve(self) -> None:
         self._server.run(sockets=[self._sock])
