@@ -72,6 +72,8 @@ def headline(run: Json, now: float) -> Table:
     why = reason(run)
     if why:
         fields.append(("because", why))
+    if run["privacy"]:
+        fields.append(("privacy", _privacy(run["privacy"])))
     if run["evaluation"]:
         fields.append(("devices say", _evaluation(run["evaluation"])))
     if run["result"]:
@@ -86,6 +88,13 @@ def reason(run: Json) -> str:
     if run["cancelled_by"]:
         return f"{run['cancelled_by']} cancelled it"
     return str(run["reason"])
+
+
+def _privacy(spent: Json) -> str:
+    where = {"server": "noise of the hub", "client": "noise of the devices"}[spent["mode"]]
+    sums = ", sums only" if spent["secure_aggregation"] else ""
+    times = f"{spent['releases']} time{'' if spent['releases'] == 1 else 's'}"
+    return f"epsilon {spent['epsilon']:.2f} at delta {spent['delta']:g} spent ({where}, {times}{sums})"
 
 
 def _evaluation(found: Json) -> str:
