@@ -25,10 +25,12 @@ __all__ = ["run_buffered"]
 def run_buffered(run: Run) -> RunEnd:
     """All steps that are left; errors as `hub.federated.synchronous.run_rounds`."""
     pace = _Pace(run)
-    while run.round_no < run.definition.rounds.count and not run.cancelled:
+    while run.round_no < run.definition.rounds.count and not run.cancelled and not pace.spent():
         pace.tick()
     run.exchange.give_up()
-    return RunEnd.CANCELLED if run.cancelled else RunEnd.FINISHED
+    if run.cancelled:
+        return RunEnd.CANCELLED
+    return RunEnd.FINISHED if run.round_no >= run.definition.rounds.count else run.spent()
 
 
 class _Pace:
@@ -45,6 +47,10 @@ class _Pace:
         self._used: list[Admitted] = []
         self._attempt = 0
         self._begin()
+
+    def spent(self) -> bool:
+        """Whether nobody can be asked any more for want of budget, and nothing is to come."""
+        return not (self._asked or self._come or self._run.exchange.busy()) and self._run.spending.over(1)
 
     def tick(self) -> None:
         """Give, collect and use what has come; at most one step."""
@@ -87,11 +93,12 @@ class _Pace:
             del self._asked[device_id]
         missing = -(-rounds.goal * OVER_SELECTION_PERCENT // 100) - len(busy) - len(self._asked)
         taken = busy | declined | self._asked.keys()
-        free = [c for c in run.roster.candidates() if c.device_id not in taken]
+        free = run.spending.free(c for c in run.roster.candidates() if c.device_id not in taken)
         if missing > 0 and free:
             self._attempt += 1
             wanted = max(1, missing * 100 // OVER_SELECTION_PERCENT)
             chosen = select(free, wanted, run.seed(self._attempt), run.definition.training.min_samples)
+            chosen = run.spending.fitting(chosen, pending=[*busy, *self._asked])
             for device_id in chosen:
                 run.roster.of(device_id).asked += 1
                 self._asked[device_id] = now

@@ -20,8 +20,8 @@ from shared.federated.secagg.graph import MIN_DEVICES
 from shared.field_errors import describe
 from shared.wire.types import ModelName, Version
 
-__all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunDefinition", "Strategy", "Training", "check_run"]
-__all__ += ["parse_run", "run_of"]
+__all__ = ["Admission", "EvaluationRule", "Privacy", "Rounds", "RunBudget", "RunDefinition", "Strategy", "Training"]
+__all__ += ["check_run", "parse_run", "run_of"]
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
@@ -111,6 +111,15 @@ class EvaluationRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     min_devices: Annotated[int, Meta(ge=0, le=10_000)] = 1
 
 
+class RunBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the run may move at the most, weights and updates, down and up. A device at `device_bytes` is not asked any
+    more; at `bytes`, or at `cost` by the profiles' `cost_per_mib`, the run ends with what it has."""
+
+    device_bytes: Annotated[int, Meta(ge=1, le=2**50)] | None = None
+    bytes: Annotated[int, Meta(ge=1, le=2**50)] | None = None
+    cost: Annotated[float, Meta(gt=0, le=1e12)] | None = None
+
+
 class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run: which model's head is trained, by which devices, and how. `filter` chooses among the active devices."""
 
@@ -124,6 +133,7 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     admission: Admission = Admission()
     privacy: Privacy = Privacy()
     evaluation: EvaluationRule = EvaluationRule()
+    budget: RunBudget = RunBudget()
     note: Annotated[str, Meta(max_length=limits.MAX_REASON_CHARS)] = ""
 
     @property
@@ -141,7 +151,7 @@ class RunDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.rounds.quorum or max(1, -(-2 * self.rounds.goal // 3))
 
 
-_SPECS = (RunDefinition, Rounds, Training, Strategy, Admission, Privacy, EvaluationRule)
+_SPECS = (RunDefinition, Rounds, Training, Strategy, Admission, Privacy, EvaluationRule, RunBudget)
 
 
 def parse_run(data: bytes, what: str = "the run") -> RunDefinition:

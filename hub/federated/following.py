@@ -16,9 +16,10 @@ import msgspec
 
 from hub.federated.base import Base
 from hub.federated.definition import RunDefinition
-from hub.federated.membership import device_bytes, needs_of
+from hub.federated.membership import needs_of
 from hub.federated.offers import Heard, OfferBook, Offered
 from hub.federated.protocol import Declined, Enrol, FromHub, Participant, Remove
+from hub.federated.spending import device_bytes
 from hub.federated.stage import Stage
 from hub.store import federated_devices
 from hub.store.database import Connection

@@ -15,7 +15,7 @@ from hub.federated.eligibility import Needs, Seen, why_not
 from hub.federated.evaluation import DeviceEvaluation, Evaluation, summarise
 from hub.federated.forecast import Member
 from hub.federated.protocol import Participant
-from hub.federated.selection import OVER_SELECTION_PERCENT
+from hub.federated.spending import device_bytes
 from hub.filters.service import DeviceFilters
 from hub.store import federated_devices, groups
 from hub.store.database import Connection
@@ -24,16 +24,12 @@ from hub.store.page import PageRequest
 from shared import limits
 from shared.clock import Clock
 from shared.errors import SkerryError
-from shared.federated.codec import encoded_bytes
-from shared.federated.secagg.fixed import words
-from shared.federated.secagg.graph import peers_of
 from shared.profiles import Profile
 
-__all__ = ["Judged", "RunMembers", "device_bytes", "needs_of"]
+__all__ = ["Judged", "RunMembers", "needs_of"]
 
 _GROUPS_COUNT = 200  # of which an evaluation tells
 _CHILD_BYTES = 110 * limits.MIB  # the training process with its libraries, before any model
-_PEER_DOWN_BYTES, _PEER_UP_BYTES, _ADVERT_BYTES = 1000, 250, 700  # of secure aggregation: keys, certificates, shares
 _BYTES_PER_WEIGHT = 24  # weights, gradients, what was received, the difference, what rounding left out
 
 
@@ -63,17 +59,12 @@ class Judged:
             return None
         samples = 0 if self.code else self.row.kept
         return Participant(
-            device_id=self.row.device_id, public_key=self.row.public_key, samples=samples, group=self.row.profile
+            device_id=self.row.device_id,
+            public_key=self.row.public_key,
+            samples=samples,
+            group=self.row.profile,
+            cost_per_mib=0.0 if self.profile is None else self.profile.link.cost_per_mib,
         )
-
-
-def device_bytes(definition: RunDefinition, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Bytes down and up of one device in one round, without the messages around them."""
-    training, total = definition.training, sum(sizes)
-    if definition.privacy.secure_aggregation:
-        peers = peers_of(-(-definition.rounds.goal * OVER_SELECTION_PERCENT // 100))
-        return 4 * total + peers * _PEER_DOWN_BYTES, 4 * words(total) + peers * _PEER_UP_BYTES + _ADVERT_BYTES
-    return 4 * total, encoded_bytes(sizes, training.scheme, training.keep)
 
 
 def needs_of(definition: RunDefinition, base: Base) -> Needs:

@@ -40,12 +40,16 @@ __all__ = [
 
 
 class Participant(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that may take part: its public key (SubjectPublicKeyInfo, DER), samples, and group (its profile)."""
+    """A device that may take part: its public key (SubjectPublicKeyInfo, DER), samples, and group (its profile).
+
+    cost_per_mib: of its link, in the fleet's own currency.
+    """
 
     device_id: str
     public_key: bytes
     samples: int
     group: str = ""
+    cost_per_mib: float = 0.0
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -22,6 +22,7 @@ from hub.federated.definition import RunDefinition
 from hub.federated.exchange import Exchange
 from hub.federated.mechanism import Mechanism
 from hub.federated.report import RoundReport
+from hub.federated.spending import Spending
 from hub.federated.standing import Roster
 from hub.federated.surroundings import Step, Surroundings
 from hub.federated.tasks import Engine
@@ -35,7 +36,7 @@ Vector = NDArray[np.float32]
 
 
 class RunEnd(StrEnum):
-    """How a run ended that did not fail. SPENT: before its last round, because of its privacy budget."""
+    """How a run ended that did not fail. SPENT: before its last round, because of a budget."""
 
     FINISHED = "finished"
     CANCELLED = "cancelled"
@@ -67,6 +68,7 @@ class Run:
         self.roster = Roster(checkpoint.standings)
         self.mechanism = Mechanism(definition, checkpoint.privacy, lambda: secrets.token_bytes(32))
         self.authority = authority
+        self.spending = Spending(definition, sizes, self.roster)
         self.exchange = Exchange(definition, sizes, engine, self.roster, self.mechanism)
         self.around = around
         self.cancelled = False
@@ -76,6 +78,16 @@ class Run:
         self._patience = definition.rounds.patience
         self._alone_since: float | None = None
         step.restore(checkpoint.memory)
+
+    def out_of_budget(self) -> Conflict:
+        """Why it ended before its last round: privacy, or bytes (`federated.privacy_spent`, `federated.budget`)."""
+        return self.spending.out_of_budget() if self.mechanism.affordable() else self.mechanism.out_of_budget()
+
+    def spent(self) -> RunEnd:
+        """The end of a run that cannot pay for another round; what made it fail where no round was complete."""
+        if self.round_no:
+            return RunEnd.SPENT
+        raise self.out_of_budget()  # all of it went to rounds that did not count: there is no result
 
     def cancel(self) -> None:
         """End the run before its next round; its last checkpoint stays as it is."""

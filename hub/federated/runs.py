@@ -16,8 +16,9 @@ from hub.federated.base import Base, base_version, load_base
 from hub.federated.checkpoint import Checkpoint, write_checkpoint
 from hub.federated.definition import RunDefinition, check_run
 from hub.federated.forecast import Forecast, forecast
-from hub.federated.membership import RunMembers, device_bytes, needs_of
+from hub.federated.membership import RunMembers, needs_of
 from hub.federated.run import definition_digest
+from hub.federated.spending import device_bytes
 from hub.federated.strategy_names import check_strategy
 from hub.store import federated as store
 from hub.store import federated_devices

@@ -6,7 +6,7 @@ quarantine for the rest of the run; counts are part of the checkpoint, so a rest
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -20,11 +20,12 @@ __all__ = ["Roster", "Standing"]
 class Standing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One device. rejected: refused answers in a row; refused: all of them. Bytes are those of weights and updates.
 
-    group: its profile, also when it has left.
+    group: its profile, and cost_per_mib that of its link, also when it has left.
     """
 
     device_id: str
     group: str = ""
+    cost_per_mib: float = 0.0
     asked: int = 0
     answered: int = 0
     dropped: int = 0
@@ -51,10 +52,13 @@ class Roster:
         self._standings = {s.device_id: msgspec.structs.replace(s) for s in standings}
         self._members: dict[str, _Member] = {}
 
-    def enrol(self, device_id: str, node_id: int, samples: int, group: str = "") -> None:
+    def enrol(
+        self, device_id: str, node_id: int, samples: int, group: str = "", cost_per_mib: float = 0.0
+    ) -> None:
         """A device may take part from now on; again changes what is known of it."""
         self._members[device_id] = _Member(node_id, samples, group)
-        self.of(device_id).group = group
+        standing = self.of(device_id)
+        standing.group, standing.cost_per_mib = group, cost_per_mib
 
     def remove(self, device_id: str) -> None:
         """The device may not take part any more; harmless when it never could."""
@@ -83,6 +87,10 @@ class Roster:
             for device_id, member in self._members.items()
         ]
 
+    def all(self) -> Collection[Standing]:
+        """The standings themselves, also of devices that have left."""
+        return self._standings.values()
+
     def traffic(self) -> list[GroupTraffic]:
         """What each group has moved in the whole run, by group; those that have moved nothing are left out."""
         found: dict[str, GroupTraffic] = {}
@@ -100,8 +108,13 @@ class Roster:
         When more devices have come and gone than that, those that left and are not on their way to quarantine are
         forgotten first; they begin anew should they come again.
         """
-        told = [one for one in self._standings.values() if one != Standing(device_id=one.device_id, group=one.group)]
+        told = [one for one in self._standings.values() if _says(one)]
         if len(told) > limits.MAX_FEDERATED_DEVICES_COUNT:
             told.sort(key=lambda one: (one.device_id not in self._members, not one.rejected, one.device_id))
             told = told[: limits.MAX_FEDERATED_DEVICES_COUNT]
         return [msgspec.structs.replace(one) for one in sorted(told, key=lambda one: one.device_id)]
+
+
+def _says(one: Standing) -> bool:
+    """Whether the device has done anything yet."""
+    return one != Standing(device_id=one.device_id, group=one.group, cost_per_mib=one.cost_per_mib)

@@ -25,10 +25,8 @@ def run_rounds(run: Run) -> RunEnd:
         if run.cancelled:
             return RunEnd.CANCELLED
         done = run.round_no
-        if not run.mechanism.affordable():
-            if run.round_no:
-                return RunEnd.SPENT
-            raise run.mechanism.out_of_budget()  # all of it went to rounds that did not count: there is no result
+        if not run.mechanism.affordable() or run.spending.over(run.definition.quorum):
+            return run.spent()
         _attempt(run, attempt)
         attempt = 0 if run.round_no > done else attempt + 1
     return RunEnd.FINISHED
@@ -37,8 +35,9 @@ def run_rounds(run: Run) -> RunEnd:
 def _attempt(run: Run, attempt: int) -> None:
     definition = run.definition
     declined = run.declined()
-    free = [c for c in run.roster.candidates() if c.device_id not in declined]
-    chosen = select(free, definition.rounds.goal, run.seed(attempt), definition.training.min_samples)
+    free = run.spending.free(c for c in run.roster.candidates() if c.device_id not in declined)
+    picked = select(free, definition.rounds.goal, run.seed(attempt), definition.training.min_samples)
+    chosen = run.spending.chosen(picked, free, definition.quorum)
     if len(chosen) < definition.quorum:
         run.alone()
         return

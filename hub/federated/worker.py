@@ -73,7 +73,7 @@ class Worker:
         """How the hub is told; a budget that was spent early leaves a run that finished."""
         if end is not RunEnd.SPENT or self._run is None:
             return protocol.Ended(end=end)
-        return protocol.Ended(end=RunEnd.FINISHED, error=self._run.mechanism.out_of_budget().body())
+        return protocol.Ended(end=RunEnd.FINISHED, error=self._run.out_of_budget().body())
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -121,7 +121,9 @@ class Worker:
                 before = self._run.roster.node(device.device_id)
                 if before is not None and before != node_id:
                     self._link.expel_node(before)  # its certificate was renewed with another key
-                self._run.roster.enrol(device.device_id, node_id, device.samples, device.group)
+                self._run.roster.enrol(
+                    device.device_id, node_id, device.samples, device.group, device.cost_per_mib
+                )
 
     def _remove(self, run: Run, device_id: str) -> None:
         node_id = run.roster.node(device_id)
