@@ -8,6 +8,7 @@ fewer updates than the quorum, before anything of it is opened. The hub learns w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from statistics import median
 
 from hub.federated.report import RoundReport
 from hub.federated.rounds import Judgement
@@ -135,8 +136,9 @@ class SecureRound:
         """The masked updates, until all are there, the goal is, or there is no time left."""
         run, rounds = self._run, self._run.definition.rounds
         members = self._hub.members()
-        samples = max((c.samples for c in run.roster.candidates() if c.device_id in members), default=1)
-        scale = run.mechanism.scale(len(members), samples, self._hub.least())
+        known = [c.samples for c in run.roster.candidates() if c.device_id in members]
+        most = round(run.definition.admission.examples_factor * median(known or [1]))  # what each says stays hidden
+        scale = run.mechanism.scale(len(members), most, self._hub.least())
         self._scale = scale
         left_s = rounds.deadline_s * (1 - 1 / _STAGES / 2) - (run.around.monotonic() - self._start)
         began = run.around.monotonic()

@@ -26,12 +26,15 @@ CLIENT = {**SERVER, "mode": "client"}
 FAINT = {"noise_multiplier": 0.06, "epsilon": 1000.0}  # nearly none, to see what else happens
 
 
-def _definition(privacy: dict[str, Any], strategy: str = "fedavg", **rounds: Any) -> RunDefinition:
+def _definition(
+    privacy: dict[str, Any], strategy: str = "fedavg", examples_factor: float = 1000.0, **rounds: Any
+) -> RunDefinition:
     plain = {
         "model": "vision",
         "rounds": {"count": 3, "goal": 6, "quorum": 4, "deadline_s": 40, "patience": 1, **rounds},
         "training": {"scheme": "float32"},
         "strategy": {"name": strategy},
+        "admission": {"examples_factor": examples_factor},
         "privacy": privacy,
     }
     run = msgspec.convert(plain, RunDefinition)
@@ -61,6 +64,14 @@ def test_a_run_by_sums_ends_where_one_with_open_updates_does() -> None:
     assert reports[0].metrics == {"loss": pytest.approx(mean, abs=0.01)}
     assert reports[0].admitted == [f"d-{n}" for n in range(1, 7)]
     assert all(standing.answered == 3 for standing in secure.roster.standings())
+
+
+def test_no_device_outweighs_the_others_of_a_sum_by_its_number_of_examples() -> None:
+    """All are known to have 100 samples: a device counts for 20 at the most."""
+    run, _ = _finished(_definition(SECURE, count=1, examples_factor=0.2), Guarded())
+    weights = [min(10 * n, 20) for n in range(1, 7)]
+    expected = sum(w * 0.5 * (1 + n / 10) for n, w in enumerate(weights, 1)) / sum(weights)
+    np.testing.assert_allclose(run.weights, expected, atol=1e-4)
 
 
 def test_the_hub_is_never_handed_an_update_that_it_could_read() -> None:
