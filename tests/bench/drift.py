@@ -1,14 +1,14 @@
 """Does monitoring find what it should and nothing else: `python -m tests.bench.drift [--seed N] [--quick]`.
 
-Prints a table and JSON: false alarms of a month without drift, power beside Kolmogorov and Smirnov, the two levels of a
-fleet, detectors on errors beside river's, a weak rise pooled, performance estimated without labels, faults named by
-their cause, and merging. Every part has a control row and a trivial detector. Exit code 1 when a promise is broken.
+Prints a table and JSON: false alarms of a month without drift, power beside Kolmogorov and Smirnov, counters of a
+softmax, the two levels of a fleet, detectors on errors beside those of river and frouros, a weak rise pooled,
+performance estimated without labels, faults named by their cause, and merging. Every part has a
+control row and a trivial detector. Exit code 1 when a promise is broken.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
@@ -21,7 +21,9 @@ from hub.monitoring.sums import Sums, add_window
 from shared.drift.check import read_window
 from tests.bench import drift_naming
 from tests.bench.drift_estimate import real, synthetic
+from tests.bench.drift_frouros import frouros_detectors
 from tests.bench.drift_power import control, levels, power
+from tests.bench.drift_softmax import softmax
 from tests.bench.drift_streams import pooled, streams
 from tests.monitoring.kit import DIGEST, REFERENCE, WATCHED, a_window
 
@@ -55,16 +57,18 @@ def merging(windows: int, limit_s: float) -> dict[str, Any]:
 def measure(seed: int, *, quick: bool) -> dict[str, Any]:
     """All figures."""
     few = 5 if quick else 1
+    peers, frouros = frouros_detectors()
     naming = drift_naming.measure(max(10 // few // 2, 1), 300)
     return {
         "benchmark": "drift",
         "seed": seed,
         "cores": os.cpu_count(),
-        "frouros": "not measured" if importlib.util.find_spec("frouros") is None else "importable",
+        "frouros": frouros,
         "control": [control(seed, 400 // few)],
         "power": power(seed, 200 // few),
+        "softmax": softmax(seed, 100 // few),
         "levels": levels(seed, 100 // few),
-        "streams": streams(10 // few),
+        "streams": streams(10 // few, peers),
         "pooled": pooled(50 // few),
         "estimated": [synthetic(seed, 20 // few), real(seed, 40 // few)],
         "naming": [{name: naming[name] for name in ("tried", "named_rightly", "control", "limit", "kept")}],
