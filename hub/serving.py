@@ -44,6 +44,7 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("alerts", min(_ALERTS_S, period_s / 4), hub.alerts.deliver_due),
         PeriodicTask("train-triggers", _TRIGGERS_S, hub.policies.train.run),
         PeriodicTask("deploy-policies", _DEPLOY_S, hub.policies.deploy.run),
+        PeriodicTask("training-answers", _HOUR_S, hub.federated.prune),
         PeriodicTask("old-alerts", _HOUR_S, hub.alerts.prune),
         PeriodicTask("windows", _HOUR_S, hub.window_retention.prune),
         PeriodicTask("garbage", hub.settings.retention.every_s, lambda: hub.garbage.run("hub", dry_run=False)),

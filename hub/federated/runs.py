@@ -33,6 +33,9 @@ from shared.limits import MAX_REASON_CHARS
 __all__ = ["Planned", "RunService"]
 
 
+_ANSWERS_KEPT_S = 30 * 86_400.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """What a run would do. version: the one that it would begin from."""
@@ -172,6 +175,13 @@ class RunService:
         """What devices said to its offers, newest first; error `federated.unknown`."""
         with self._db.read() as connection:
             return federated_devices.last_answers(connection, store.get_run(connection, run_id).run_id, limit)
+
+
+    # --- keeping house ------------------------------------------------------------------------------------------------
+    def prune(self) -> int:
+        """Forget what devices said to offers long ago; returns how many answers."""
+        with self._db.write_rows() as connection:
+            return federated_devices.prune_answers(connection, self._clock.now() - _ANSWERS_KEPT_S)
 
 
 def _first(run_id: str, definition: RunDefinition, base: Base) -> Checkpoint:

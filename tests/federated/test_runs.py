@@ -251,6 +251,17 @@ def test_samples_of_a_model_are_those_that_active_devices_said_last(kit: RunKit)
         assert samples_of(connection, "digits") == []
 
 
+def test_answers_to_offers_are_kept_for_thirty_days(kit: RunKit) -> None:
+    kit.add_trainer("pi-1")
+    row = kit.runs.create(kit.definition(), by="dana")
+    kit.say(row.run_id, "pi-1", "accepted", seq=1)
+    kit.clock.now_s += 29 * 86_400
+    kit.say(row.run_id, "pi-1", "declined", seq=2)
+    assert (kit.runs.prune(), len(kit.runs.answers(row.run_id, 10))) == (0, 2)
+    kit.clock.now_s += 2 * 86_400
+    assert (kit.runs.prune(), [one.state for one in kit.runs.answers(row.run_id, 10)]) == (1, ["declined"])
+
+
 def test_weights_are_numbers_that_a_checkpoint_keeps_bit_by_bit(kit: RunKit) -> None:
     awkward = {"w": np.array([[1e-30, 3.3]], np.float32), "b": np.array([-0.0], np.float32)}
     kit.register("digits", 2, weights=awkward)
