@@ -19,9 +19,9 @@ __all__ = ["ENDED", "accuracy", "forecast_views", "headline", "reason", "round_l
 
 Json = Mapping[str, Any]
 ENDED = ("finished", "failed", "cancelled")
-_BAR_CHARS = 20
+_BAR_CHARS = 12
 _EXAMPLES_COUNT = 5
-_COLUMNS = ("round", "devices", "", "accuracy", "loss", "down", "up", "took", "refused")
+_COLUMNS = ("round", "devices", "", "accuracy", "down", "up", "took", "refused")
 
 
 # --- what it would do -------------------------------------------------------------------------------------------------
@@ -150,17 +150,17 @@ def rounds_table(rounds: Sequence[Json]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Rounds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Rounds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 0))
     for name in _COLUMNS:
-        table.add_column(name, overflow="fold", justify="left" if name in ("", "refused") else "right")
+        words = name in ("", "refused")
+        table.add_column(name, overflow="fold", no_wrap=name != "refused", justify="left" if words else "right")
     for made in rounds:
-        measured, loss = accuracy(made), made["metrics"].get("held_out_loss", made["metrics"].get("loss"))
+        measured = accuracy(made)
         table.add_row(
             str(made["round_no"]),
             f"{made['admitted']} of {made['asked']}",
             _bar(made),
             "-" if measured is None else f"{measured:.3f}",
-            "-" if loss is None else f"{loss:.3f}",
             size(made["bytes_down"]),
             size(made["bytes_up"]),
             f"{made['seconds']:.1f} s",

@@ -70,9 +70,19 @@ def drawn(*views: object) -> str:
 
 def test_a_bar_is_parted_as_the_devices_of_the_round_are() -> None:
     text = drawn(rounds_table([made(1), made(2, abandoned="federated.quorum")]))
-    assert "██████████" + "█████" + "·····" in text
+    assert "█████████···" in text
     assert "2 of 4" in text
     assert "abandoned: federated.quorum; 1 update.norm" in text
+
+
+def test_a_round_is_one_line_on_a_narrow_terminal() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(rounds_table([made(1)]))
+    assert isinstance(console.file, io.StringIO)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "2 of 4" in line]
+    assert "0.600" in line
+    assert "1.0 KiB" in line
+    assert "update.norm" in line
 
 
 def test_the_headline_tells_what_privacy_was_spent_and_what_devices_say() -> None:
