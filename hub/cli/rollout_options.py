@@ -69,7 +69,9 @@ class RolloutOptions:
         bool, _option(_HOW, "--no-gates", help="Do not judge what devices report after the install.")
     ] = False
     per_minute: Annotated[int | None, _option(_HOW, "--per-minute", help="At most so many devices a minute.")] = None
-    max_downloads: Annotated[int | None, _option(_HOW, "--max-downloads", help="At most so many at a time.")] = None
+    max_downloads: Annotated[
+        int | None, _option(_HOW, "--max-downloads", help="Assign no more while so many download.")
+    ] = None
     priority: Annotated[int | None, _option(_HOW, "--priority", help="Who goes first per device; default 0.")] = None
     window: Annotated[
         str | None, _option(_WHEN, "--window", metavar="CRON", help="When devices may switch, like '0 2 * * *'.")

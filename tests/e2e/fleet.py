@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -59,6 +60,7 @@ class HubFolder:
         with data_hub(parent, port=https, mqtt_port=mqtt, nats=NatsSettings(port=nats)):
             pass  # provisioned, with trust initialised
         self.facts: dict[str, Any] = {}
+        self.environ: dict[str, str] = {}
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[str]]:
@@ -66,7 +68,9 @@ class HubFolder:
         command = [sys.executable, "-m", "hub.main", "serve", "--data", str(self.data), "--json"]
         with (
             self.log.open("a") as log,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **self.environ}
+            ) as process,
         ):
             try:
                 assert process.stdout is not None

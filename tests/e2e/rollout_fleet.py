@@ -10,7 +10,7 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from agent.paths import AgentPaths
 from hub.settings import NatsSettings
 from shared.errors import SkerryError
 from tests.cli.rig import Said, Skerry
-from tests.daemon.device import RunningAgent, launch
+from tests.daemon.device import SETTINGS, RunningAgent, launch
+from tests.e2e.clock import clock_ahead
 from tests.e2e.fleet import HubFolder, until
 from tests.models import Floats, load_digits
 from tests.ports import free_ports
@@ -45,10 +46,12 @@ class ReleasedHub(HubFolder):
     def __init__(self, parent: Path, release: Callable[[Flow], None]) -> None:
         self.data, self.log = parent / "hub", parent / "hub.log"
         self.facts: dict[str, Any] = {}
+        self.environ: dict[str, str] = {}
         https, mqtt, nats = free_ports(3)
         with released_hub(parent, mqtt_port=mqtt, nats=NatsSettings(port=nats)) as flow:
             release(flow)
-        settings = {"port": https, "mqtt_port": mqtt, "nats": {"port": nats}}
+        settings: dict[str, Any] = {"port": https, "mqtt_port": mqtt, "nats": {"port": nats}}
+        settings["certificates"] = {"device_days": 800}  # some tests set the clock half a year ahead
         (self.data / "hub.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
 
 
@@ -111,7 +114,17 @@ class RolloutFleet:
 
     def start(self, device: str) -> None:
         """Start a device's agent."""
-        self.agents[device] = launch(self.paths[device])
+        self.agents[device] = launch(self.paths[device], settings={**SETTINGS, **self.hub.environ})
+
+    def set_clocks(self, ahead_s: float, devices: Collection[str]) -> None:
+        """Start the hub anew, and only these devices, all with a clock that is so far ahead of the real one."""
+        for agent in self.agents.values():
+            agent.stop()
+        self.kill_hub()
+        self.hub.environ = clock_ahead(ahead_s)
+        self.serve()
+        for device in devices:
+            self.start(device)
 
     def end(self) -> None:
         """End all that runs."""

@@ -73,6 +73,25 @@ def test_concurrent_downloads_are_limited_and_absent_devices_do_not_block_them()
     assert len(fleet.in_state(*EXPOSED)) == 6
 
 
+def test_devices_that_come_back_download_beyond_the_limit_and_nothing_more_is_assigned_meanwhile() -> None:
+    fleet = Fleet.of(plan(max_concurrent_downloads=4, groups=[{"name": "all", "percent": 100}]), 100)
+    fleet.tick()
+    for _ in range(4):
+        fleet.wait(180)  # nobody is there
+    away = fleet.in_state(DeviceState.ASSIGNED)
+    assert len(away) > 8
+    for device in away:
+        fleet.report(device, DeviceState.DOWNLOADING)
+    fleet.wait(180)
+    assert len(fleet.in_state(*EXPOSED)) == len(away)
+    assert fleet.rollout.progress.waits_for is not None
+    assert fleet.rollout.progress.waits_for.numbers["downloads"] == len(away)
+    for device in away[: len(away) - 2]:
+        fleet.report(device, DeviceState.SUCCEEDED)
+    fleet.tick(5)
+    assert len(fleet.in_state(*EXPOSED)) == len(away) + 2
+
+
 def test_a_batch_bounds_one_tick_and_the_next_one_goes_on() -> None:
     fleet = Fleet.of(plan(groups=[{"name": "all", "percent": 100}]), 100)
     assert fleet.tick(batch=30).actions == (Assign(group_no=0, limit=30, mode=Mode.LIVE),)
