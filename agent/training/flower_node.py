@@ -21,7 +21,7 @@ os.environ["FLWR_LOG_LEVEL"] = "WARNING"
 import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -161,10 +161,8 @@ def _order(message: Message) -> Order:
 
 
 def _reply(message: Message, answer: Answer) -> Message:
-    if "payload" in message.content.config_records["config"]:  # what is sealed goes in one piece: fewer requests
+    """In one record, because each record costs the hub a request; what is sealed stays as it is."""
+    if "payload" in message.content.config_records["config"]:
         return Message(RecordDict({"config": ConfigRecord({"payload": answer.update})}), reply_to=message)
-    arrays = [np.frombuffer(answer.update, np.uint8)] if answer.update else []
-    content = RecordDict({"metrics": MetricRecord({**answer.metrics, "num-examples": answer.examples})})
-    if arrays:
-        content["arrays"] = ArrayRecord(arrays)
-    return Message(content, reply_to=message)
+    content = ConfigRecord({**answer.metrics, "num-examples": answer.examples, "update": answer.update})
+    return Message(RecordDict({"answer": content}), reply_to=message)

@@ -27,6 +27,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 __all__ = ["Failure", "Grid", "Reply", "Task"]
 
 _ARRAYS, _CONFIG, _METRICS, _EXAMPLES = "arrays", "config", "metrics", "num-examples"
+_ANSWER, _UPDATE = "answer", "update"
 _PAYLOAD = "payload"
 
 
@@ -140,6 +141,8 @@ def _reply(task_id: str, node_id: int, message: object) -> Reply:
         if not isinstance(payload, bytes):
             raise ValueError("no answer")
         return Reply(task_id=task_id, node_id=node_id, examples=1, metrics={}, update=payload)
+    if _ANSWER in content.config_records:
+        return _answer(task_id, node_id, dict(content.config_records[_ANSWER]))
     metrics: dict[str, object] = dict(content.metric_records[_METRICS])
     examples = metrics.pop(_EXAMPLES, None)
     arrays = content.array_records[_ARRAYS].to_numpy_ndarrays() if _ARRAYS in content.array_records else []
@@ -149,3 +152,11 @@ def _reply(task_id: str, node_id: int, message: object) -> Reply:
     update = array.tobytes() if array is not None and array.dtype == np.uint8 else None
     weights = array if update is None else None
     return Reply(task_id=task_id, node_id=node_id, examples=examples, metrics=metrics, update=update, weights=weights)
+
+
+def _answer(task_id: str, node_id: int, values: dict[str, object]) -> Reply:
+    """What our own node answers, in one record; a stock node sends arrays and metrics."""
+    update, examples = values.pop(_UPDATE, None), values.pop(_EXAMPLES, None)
+    if not isinstance(update, bytes):
+        raise ValueError("no update")
+    return Reply(task_id=task_id, node_id=node_id, examples=examples, metrics=values, update=update or None)
