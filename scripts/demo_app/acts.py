@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scripts.demo_app.dirty_lens import dirty_lens
+from scripts.demo_app import federated
+from scripts.demo_app.dirty_lens import DIRTY, dirty_lens
 from scripts.demo_app.predictions import Application, SteadyLoad
 from scripts.demo_app.processes import DemoFailed, wait_until
 from scripts.demo_app.stage import Device, Stage
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _ROOT_KEYS = ("root-1", "root-2", "root-3")
 _REVIEWERS = ("alice", "bob", "carol")
 _IMAGES = 300
+_LEARNING = ("device-1", "device-3", "device-4")  # by their profiles; the others are too small for it, or pay for bytes
 _ROLLOUT = """\
 model: {model}
 version: {version}
@@ -81,7 +83,7 @@ def _enrol(stage: Stage) -> None:
             "devices", "token", "--device", device.name, "--profile", device.profile,
             "--root", str(stage.keys / "root.json"), show=first,
         )  # fmt: skip
-        state = ("--profile", device.profile, "--state", str(device.state))
+        state = ("--profile", str(stage.day_profile(device)), "--state", str(device.state))
         stage.agent("enrol", made["join"], *state, show=first)
 
     with stage.screen.step("five profiles; each key is made on its device, each certificate by the hub"):
@@ -168,6 +170,10 @@ def _gate_and_sign(stage: Stage, version: int, *, show: bool) -> None:
         held_out = str(stage.folder / "held-out.npz")
         result = stage.skerry("versions", "gate", stage.model, str(version), held_out, show=show)
     stage.screen.fact(f"gate passed, accuracy [bold]{result['metrics']['values']['accuracy']:.3f}[/]")
+    _sign(stage, version, show=show)
+
+
+def _sign(stage: Stage, version: int, *, show: bool) -> None:
     with stage.screen.step("two reviewers look at it and sign: that is the approval"):
         for name in _REVIEWERS[:2]:
             stage.skerry(
@@ -224,6 +230,40 @@ def _measure(stage: Stage, version: int) -> None:
     stage.facts[f"version_{version}"] = facts
 
 
+def _train_on_devices(stage: Stage, serving: int = 2) -> None:
+    with stage.screen.step(f"asking each device about held-out pictures through its own lens: {len(DIRTY)} are greasy"):
+        before = federated.accuracies(stage, serving)
+    learning = [device for device in stage.devices if device.name in _LEARNING]
+    with stage.screen.step("applications tell the truth about some of what their cameras saw; it stays on the device"):
+        for part, device in enumerate(learning):
+            federated.tell_truths(stage, device, part)
+    file = stage.folder / "run.yaml"
+    file.write_text(federated.RUN.format(model=stage.model, goal=len(learning)))
+    stage.screen.text(file.read_text())
+    with stage.screen.step("the hub hears how many samples each device has, and of which classes"):
+        federated.wait_for_samples(stage, str(file), len(learning))
+    stage.show("federated", "run", str(file), "--dry-run")
+    stage.follow("federated", "run", str(file), "--watch", code=0)
+    run = federated.candidate_of(stage)
+    stage.show("federated", "show", run["run_id"])
+    version = int(run["result"]["version"])
+    stage.screen.fact(f"version {version} was made of it by the hub, and passed the same gate as every version")
+    _sign(stage, version, show=False)
+    loads = _steady_load(stage)
+    try:
+        rollout = _roll_out(stage, version)
+    finally:
+        for load in loads:
+            load.stop()
+    failures = [text for load in loads for text in load.failures]
+    if failures or _states(stage, rollout) != {"succeeded": len(stage.devices)}:
+        raise DemoFailed(f"Version {version} did not reach every device: {rollout['groups']} {failures[:5]}")
+    stage.skerry("versions", "promote", stage.model, str(version), "--reason", "demo", show=False)
+    with stage.screen.step("the same pictures again, through the same lenses"):
+        after = federated.accuracies(stage, version)
+    federated.judge_gain(stage, before, after, _LEARNING)
+
+
 def _status(stage: Stage) -> None:
     stage.show("status")
     stage.facts["status"] = stage.skerry("status", show=False)
@@ -267,6 +307,11 @@ ACTS = (
         "A dirty lens",
         "Two cameras see blurred, hazy pictures. The hub gets counts only, and says which two and what it is.",
         dirty_lens,
+    ),
+    Act(
+        "The devices learn",
+        "Three train on what only they have seen. What comes of it is gated, signed and rolled out to all five.",
+        _train_on_devices,
     ),
     Act("The fleet, seen from the hub", "What an operator looks at.", _status),
 )

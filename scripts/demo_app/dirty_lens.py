@@ -14,9 +14,9 @@ from scripts.demo_app.predictions import Application, Camera
 from scripts.demo_app.processes import DemoFailed
 from scripts.demo_app.stage import Stage
 
-__all__ = ["dirty_lens", "through_grease"]
+__all__ = ["DIRTY", "dirty_lens", "through_grease"]
 
-_DIRTY = ("device-2", "device-4")
+DIRTY = ("device-3", "device-4")
 _PATIENCE_S = 120.0
 _CAUSES = {"blur", "brighter"}
 
@@ -40,10 +40,10 @@ def dirty_lens(stage: Stage) -> None:
     try:
         with stage.screen.step("all five cameras see what they should for one period of the hub; no alert is open"):
             _wait_for_a_period(stage)
-        for name in _DIRTY:
+        for name in DIRTY:
             cameras[name].lens = lambda pictures: through_grease(pictures, stage.data)
         start = time.monotonic()
-        with stage.screen.step(f"grease on the lenses of {' and '.join(_DIRTY)}: two periods in a row must show it"):
+        with stage.screen.step(f"grease on the lenses of {' and '.join(DIRTY)}: two periods in a row must show it"):
             alert = _named(stage)
         _tell(stage, alert, time.monotonic() - start)
     finally:
@@ -82,10 +82,10 @@ def _named(stage: Stage) -> dict[str, Any]:
         stage.children.check()
         for alert in stage.skerry("alerts", "list", show=False):
             named = {one["device_id"]: one for one in alert["detail"].get("devices", [])}
-            if not set(named) <= set(_DIRTY):
+            if not set(named) <= set(DIRTY):
                 raise DemoFailed(f"A device with a clean lens was named: {alert}")
             right = {name for name, one in named.items() if set(one.get("causes", [])) >= _CAUSES}
-            if alert["rule"] == "drifted-devices" and right == set(_DIRTY):
+            if alert["rule"] == "drifted-devices" and right == set(DIRTY):
                 found: dict[str, Any] = alert
                 return found
         time.sleep(0.3)
@@ -96,9 +96,9 @@ def _tell(stage: Stage, alert: dict[str, Any], took_s: float) -> None:
     stage.show("alerts", "list")
     named = {one["device_id"]: one for one in alert["detail"]["devices"]}
     rows = [
-        (d.name, "greasy" if d.name in _DIRTY else "clean", ", ".join(named[d.name]["causes"]), alert["rule"])
+        (d.name, "greasy" if d.name in DIRTY else "clean", ", ".join(named[d.name]["causes"]), alert["rule"])
         if d.name in named
-        else (d.name, "greasy" if d.name in _DIRTY else "clean", "", "none")
+        else (d.name, "greasy" if d.name in DIRTY else "clean", "", "none")
         for d in stage.devices
     ]
     stage.screen.table("What the hub says of each device", ("device", "lens", "cause", "alert"), rows)

@@ -54,10 +54,11 @@ class Application:
         scores, version = self.ask(image[np.newaxis])
         return int(np.argmax(scores[0])), version
 
-    def ask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], str]:
+    def ask(self, images: NDArray[np.uint8], name: str = "") -> tuple[NDArray[np.float64], str]:
         """The scores of images [n, pixels], and the version that answered; any failure is an exception."""
         header = json.dumps(
             {
+                **({"id": name} if name else {}),
                 "inputs": [
                     {
                         "name": "x",
@@ -83,6 +84,15 @@ class Application:
         if scores.size != len(images) * self._labels:
             raise http.client.HTTPException(f"{scores.size} scores for {len(images)} images of {self._labels} classes")
         return scores.reshape(len(images), self._labels), str(content["model_version"])
+
+    def tell(self, name: str, labels: NDArray[np.int64]) -> None:
+        """What was right in the request of this name."""
+        body = json.dumps({"id": name, "labels": labels.tolist()})
+        self._connection.request("POST", self._path.replace("/infer", "/feedback"), body)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise http.client.HTTPException(f"{answer.status}: {content[:200]!r}")
 
     def measure(self, data: DataSet, count: int) -> Measured:
         """Send `count` held-out images, one after the other."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +68,12 @@ class Stage:
 
     def start_hub(self) -> None:
         """Start the hub as a child and wait until it answers."""
-        port, mqtt, nats = free_ports(3)
+        port, mqtt, nats, federated = free_ports(4)
         self.url = f"https://127.0.0.1:{port}"
         env = {
             "SKERRY_HUB_MQTT_PORT": str(mqtt),
             "SKERRY_HUB_NATS__PORT": str(nats),
+            "SKERRY_HUB_FEDERATED__PORT": str(federated),
             "SKERRY_HUB_MONITORING__PERIOD_S": "5",  # an hour, outside a demo
         }
         data = self.folder / "hub"
@@ -90,9 +93,23 @@ class Stage:
         for number, profile in enumerate(_PROFILES, 1):
             self.devices.append(Device(f"device-{number}", profile, self.folder / f"device-{number}"))
 
+    def day_profile(self, device: Device) -> Path:
+        """The device's firmware profile without its maintenance window: a demo cannot wait for the night."""
+        text = resources.files("firmware_profiles").joinpath(f"{device.profile}.yaml").read_text()
+        file = self.folder / "profiles" / f"{device.profile}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(re.sub(r"^maintenance_window:\n(?:[ ]+[^\n]*\n)*", "", text, flags=re.MULTILINE))
+        return file
+
     def start_agent(self, device: Device) -> None:
         """Start the agent of one device as a child."""
-        env = {"SKERRY_AGENT_TELEMETRY_INTERVAL_S": "1", "SKERRY_AGENT_DRIFT__WINDOW_S": "2"}
+        env = {
+            "SKERRY_AGENT_TELEMETRY_INTERVAL_S": "1",
+            "SKERRY_AGENT_DRIFT__WINDOW_S": "2",
+            "SKERRY_AGENT_SAMPLES__HOLD_S": "1",
+            "SKERRY_AGENT_TRAINING__IDLE_S": "1",
+            "SKERRY_AGENT_TRAINING__BUSY_PERCENT": "100",  # five devices and the hub share one processor here
+        }
         command = [str(_BIN / "skerry-agent"), "run", "--state", str(device.state)]
         self.children.start(device.name, command, env)
 

@@ -61,7 +61,7 @@ def left_behind(folder: Path) -> list[str]:
 def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
     facts_file = tmp_path / "facts.json"
     with demo(folder, "--json", str(facts_file)) as process:
-        said, _ = process.communicate(timeout=600)
+        said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     facts = json.loads(facts_file.read_text())
     assert len(facts["version_2"]) == 5
@@ -75,8 +75,11 @@ def test_the_whole_job_runs_on_real_data(folder: Path, tmp_path: Path) -> None:
     assert load["answers"]["2"] > 0
     assert load["answers"]["3"] == 0
     lens = facts["dirty_lens"]
-    assert set(lens["causes"]) == {"device-2", "device-4"}
+    assert set(lens["causes"]) == {"device-3", "device-4"}
     assert all(set(causes) >= {"blur", "brighter"} for causes in lens["causes"].values())
+    learnt = facts["federated"]
+    assert all(learnt["after"][name] - learnt["before"][name] > 0.2 for name in ("device-3", "device-4"))
+    assert all(learnt["before"][name] - learnt["after"][name] < 0.06 for name in ("device-1", "device-2", "device-5"))
     assert facts["status"]["devices"]["online"] == 5
     assert "done in" in said
     assert left_behind(folder) == []

@@ -1,6 +1,7 @@
 """Federated training measured through the parts that ship; prints JSON, with the load of the machine and the peer.
 
     python -m tests.bench.federated table            # digits, 4 splits, 5 seeds, 30 rounds, 10 devices
+    python -m tests.bench.federated same             # the whole path and `--local` give the same weights, to the bit
     python -m tests.bench.federated attack           # 2 of 10 devices attack
     python -m tests.bench.federated fashion          # Fashion-MNIST, 20 devices, beside central training
     python -m tests.bench.federated overhead         # what a round costs; --stock: stock Flower beside it
@@ -23,7 +24,7 @@ from tests.bench.federated.device import BEHAVIOURS
 def main() -> int:
     """Print one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("table", "attack", "fashion", "overhead", "crowd"))
+    parser.add_argument("what", choices=("table", "same", "attack", "fashion", "overhead", "crowd"))
     parser.add_argument("--local", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--stock", action="store_true")
@@ -37,6 +38,8 @@ def main() -> int:
     match asked.what:
         case "table":
             found = runs.table(asked.splits or runs.ALL_SPLITS, seeds, rounds, asked.local)
+        case "same":
+            found = runs.same((asked.splits or ["dir0.5"])[0], rounds)
         case "attack":
             found = runs.attack(asked.splits or ["iid", "dir0.5"], asked.behaviours, seeds, rounds, asked.local)
         case "fashion":

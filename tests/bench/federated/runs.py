@@ -22,7 +22,7 @@ from tests.bench.federated.model import accuracy, central_head, released_accurac
 from tests.bench.federated.setting import Ran, Setting, Share
 from tests.bench.federated.stage import run_real
 
-__all__ = ["attack", "crowd", "fashion_mnist", "overhead", "table"]
+__all__ = ["attack", "crowd", "fashion_mnist", "overhead", "same", "table"]
 
 DIMS = (64, 32, 10)
 DEVICES = 10
@@ -91,6 +91,17 @@ def table(splits: list[str], seeds: int, rounds: int, local: bool) -> dict[str, 
             "bytes_down_round": round(mean(down)),
         }
     return {"load": load(), "rounds": rounds, "path": "local" if local else "worker, Flower, TLS", "splits": found}
+
+
+def same(how: str, rounds: int) -> dict[str, Any]:
+    """Whether both ways of doing a run give the same weights, to the bit, so that accuracies of `--local` hold."""
+    one = setting(digits(), how, 0, rounds)
+    real, quick = run_real(one), run_local(one)
+    equal = [bool(np.array_equal(a, b)) for a, b in zip(real.weights, quick.weights, strict=True)]
+    return {
+        "load": load(), "split": how, "rounds": len(equal), "equal": all(equal), "accuracy_percent": real.curve(one)[-1],
+        "round_s": round(median(report.seconds for report in real.complete), 3),
+    }  # fmt: skip
 
 
 def attack(splits: list[str], behaviours: list[str], seeds: int, rounds: int, local: bool) -> dict[str, Any]:
