@@ -99,9 +99,13 @@ def same(how: str, rounds: int) -> dict[str, Any]:
     real, quick = run_real(one), run_local(one)
     equal = [bool(np.array_equal(a, b)) for a, b in zip(real.weights, quick.weights, strict=True)]
     return {
-        "load": load(), "split": how, "rounds": len(equal), "equal": all(equal), "accuracy_percent": real.curve(one)[-1],
+        "load": load(),
+        "split": how,
+        "rounds": len(equal),
+        "equal": all(equal),
+        "accuracy_percent": real.curve(one)[-1],
         "round_s": round(median(report.seconds for report in real.complete), 3),
-    }  # fmt: skip
+    }
 
 
 def attack(splits: list[str], behaviours: list[str], seeds: int, rounds: int, local: bool) -> dict[str, Any]:
