@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--behaviours", nargs="*", default=list(BEHAVIOURS[1:6]))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--hidden", type=int, default=64)
     asked = parser.parse_args()
     seeds, rounds = (1, 3) if asked.quick else (asked.seeds, asked.rounds or 30)
@@ -47,8 +48,8 @@ def main() -> int:
         case "overhead":
             found = runs.overhead(rounds, asked.stock)
         case _:
-            small = asked.quick
-            found = runs.crowd(40 if small else 1000, 10 if small else 100, asked.rounds or (3 if small else 20), 4)
+            devices = 40 if asked.quick else asked.devices
+            found = runs.crowd(devices, devices // 10, asked.rounds or (3 if asked.quick else 20), 4)
     print(json.dumps(found, indent=1))
     return 0
 

@@ -1,7 +1,7 @@
 """Devices in one process, a thread and a connection for each: `python -m tests.bench.federated.devices PLAN`.
 
 A line of standard input names the devices that were offered a round, as the hub's offers over MQTT do. A device then
-asks for its task at once and again, as the agent's training process does, and is silent until the next offer.
+asks for its task at the agent's own pace, is silent until the next offer, and leaves after a minute without one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.training.flower_node import join
+from agent.training.pace import Pace
 from tests.bench.federated.device import Device
 
 __all__ = ["Plan", "Share"]
 
-_FIRST_S, _FACTOR, _QUICK_S = 0.1, 1.5, 0.5
-_EXPECT_S = 60.0
+_EXPECT_S, _LINGER_S = 120.0, 60.0
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,14 +68,14 @@ def _serve(plan: Plan, share: Share, offered: threading.Event) -> None:
         device = Device(
             share.device_id, Path(plan.bundle), Path(share.samples), folder, share.behaviour, Path(plan.log)
         )
-    offered.wait()
-    with join(plan.address, Path(plan.ca), key, retries=3) as node:
-        while True:
-            offered.wait()
-            offered.clear()
-            wait_s, until = _FIRST_S, time.monotonic() + _EXPECT_S
-            while not node.serve_one(device.work) and time.monotonic() < until and not offered.wait(wait_s):
-                wait_s = min(wait_s * _FACTOR, _QUICK_S)
+    while True:
+        offered.wait()
+        with join(plan.address, Path(plan.ca), key, retries=3) as node:
+            while offered.wait(_LINGER_S):
+                offered.clear()
+                pace = Pace(time.monotonic(), _EXPECT_S)
+                while pace.expects(time.monotonic()) and not node.serve_one(device.work):
+                    offered.wait(pace.wait_s(time.monotonic()))
 
 
 def main() -> int:
