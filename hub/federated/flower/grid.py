@@ -80,7 +80,7 @@ class Grid:
                 self._incomplete.append(message)
             else:
                 outcomes.append(outcome)
-                self._forget(outcome.task_id)
+                self._forget(outcome.task_id, grace_s=self._grace_s if message.has_error() else 0.0)
         return outcomes
 
     def give_up(self, tasks: Collection[str] | None = None) -> list[Failure]:
