@@ -103,6 +103,7 @@ class HubParts:
             random=random,
             health=health,
             samples=training.counts if training.keeps else None,
+            link=self._link.take_readings,
         )
         self._renewing = Renewing(
             paths.root, store, clock=clock, random=random, renewed=self._link.reconnect, report=outbox.post

@@ -25,12 +25,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hub answered. `desired` is None when it has not changed; `epoch` is empty when nothing was delivered."""
+    """What the hub answered. `desired` is None when it has not changed; `epoch` is empty when nothing was delivered.
+
+    rtt_s: how long delivering took; hub_s, wall_s: the hub's time in its answer, and the device's when it arrived.
+    """
 
     etag: Annotated[str, Meta(max_length=256)] = ""
     desired: Annotated[bytes, Meta(max_length=limits.MAX_DESIRED_STATE_BYTES)] | None = None
     epoch: Epoch | None = None
     watermark: Count = 0
+    rtt_s: float | None = None
+    hub_s: float | None = None
+    wall_s: float = 0.0
     error: ErrorBody | None = None
 
 

@@ -17,6 +17,7 @@ from agent.identity.store import IdentityStore
 from agent.link.exchange import MAX_EXCHANGE_BYTES, Request, Result, decode_request
 from agent.paths import AgentPaths
 from shared import canonical, durable, limits
+from shared.clock import Clock, SystemClock
 from shared.errors import SkerryError
 from shared.wire.http import DeviceMessagesReply
 
@@ -25,7 +26,7 @@ __all__ = ["exchange", "main"]
 _MSGPACK = {"content-type": "application/msgpack"}
 
 
-def exchange(paths: AgentPaths, request: Request) -> Result:
+def exchange(paths: AgentPaths, request: Request, clock: Clock) -> Result:
     """Deliver and fetch; errors `identity.*`, `hub.*` and what the hub says."""
     store = IdentityStore(paths.identity)
     identity, credentials = store.load(), store.credentials()
@@ -34,11 +35,16 @@ def exchange(paths: AgentPaths, request: Request) -> Result:
     with HubHttp(identity.hub_url, ca_pem, credentials) as hub:
         if request.messages:
             body = msgspec.msgpack.encode(request.messages)
+            began_s = clock.monotonic()
             answer = hub.send("POST", "/v1/device/messages", body=body, headers=_MSGPACK)
+            rtt_s, wall_s = clock.monotonic() - began_s, clock.now()
             reply = canonical.loads_as(
                 answer.body, DeviceMessagesReply, limit=limits.MAX_JSON_BODY_BYTES, what="hub's answer"
             )
-            result = msgspec.structs.replace(result, epoch=reply.epoch, watermark=reply.watermark)
+            hub_s = None if reply.hub_s is msgspec.UNSET else reply.hub_s
+            result = msgspec.structs.replace(
+                result, epoch=reply.epoch, watermark=reply.watermark, rtt_s=rtt_s, hub_s=hub_s, wall_s=wall_s
+            )
         known = {"if-none-match": request.etag} if request.etag else {}
         answer = hub.send(
             "GET",
@@ -59,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         request = decode_request(sys.stdin.buffer.read(MAX_EXCHANGE_BYTES + 1))
-        result = exchange(AgentPaths(options.state), request)
+        result = exchange(AgentPaths(options.state), request, SystemClock())
     except SkerryError as error:
         result = Result(error=error.body())
     sys.stdout.buffer.write(msgspec.msgpack.encode(result))

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from agent.link.connection import Connection, Connector
 from agent.link.exchange import Request
 from agent.link.fallback import Fallback
+from agent.link.meter import LinkMeter, LinkReadings
 from agent.link.ports import Documents, Identities, Messages
 from agent.link.window import SendWindow
 from agent.ota.backoff import Backoff, delay_s
@@ -88,7 +90,8 @@ class Link:
         self._offline = asyncio.Event()
         self._renewed = asyncio.Event()
         self._document: bytes | None = None
-        self._acks: deque[bytes] = deque(maxlen=64)
+        self._acks: deque[tuple[bytes, float, float]] = deque(maxlen=64)
+        self._meter = LinkMeter()
         self._offers: deque[bytes] = deque(maxlen=8)
         self._told: set[str] = set()
         self._etag = ""
@@ -97,6 +100,10 @@ class Link:
         """Whether the hub is reached, and if not, why."""
         current = self._desired.current
         return msgspec.structs.replace(self._status, desired_revision=current.revision if current else None)
+
+    def take_readings(self) -> LinkReadings:
+        """How the link did and how far off the clock is, since the last call."""
+        return self._meter.take(connected=self._status.connected)
 
     def reconnect(self) -> None:
         """Begin a new connection, because the certificate has changed."""
@@ -140,6 +147,7 @@ class Link:
         identity = await asyncio.to_thread(self._store.load)
         connection = await self._connector.connect(identity, self._store.credentials(), self._receive)
         self._status = LinkStatus(connected=True, since_s=self._clock.now(), https_ok_s=self._status.https_ok_s)
+        self._meter.connected()
         self._offline.clear()
         try:
             why = await self._serve(connection)
@@ -177,18 +185,21 @@ class Link:
         state = self._outbox.state
         epoch, watermark = state.epoch, state.watermark
         self._window.restart(watermark)
+        self._meter.begin(epoch)
         while True:
             self._wake.clear()
             state, now_s = self._outbox.state, self._clock.monotonic()
             if state.epoch != epoch:
                 epoch, watermark = state.epoch, state.watermark
                 self._window.restart(watermark)
+                self._meter.begin(epoch)
             elif state.watermark != watermark:
                 watermark = state.watermark
                 self._window.confirmed(watermark, now_s, self._random())
             deadline_s = self._window.deadline_s
             if deadline_s is not None and now_s >= deadline_s:
                 self._window.stalled(watermark)
+                self._meter.begin(epoch)
             if self._window.room and self._window.position < state.next_seq - 1:
                 await self._send_some(connection)
                 continue
@@ -198,15 +209,17 @@ class Link:
     async def _send_some(self, connection: Connection) -> None:
         messages = await self._outbox.pending(self._window.position, count=self._window.room, limit_bytes=_SEND_BYTES)
         for message in messages:
+            now_s = self._clock.monotonic()
             connection.publish(f"up/{message.kind}", message.data)
-            self._window.sent(message.seq, self._clock.monotonic(), self._random())
+            self._window.sent(message.seq, now_s, self._random())
+            self._meter.sent(message.seq, now_s)
 
     def _receive(self, topic: str, payload: bytes) -> None:
         """From the transport: only note what came; the newest document is the only one that counts."""
         if topic == "down":
             self._document = payload
         elif topic == "down/ack":
-            self._acks.append(payload)
+            self._acks.append((payload, self._clock.monotonic(), self._clock.now()))
         elif topic == "down/training" and self._on_offer is not None:
             self._offers.append(payload)
         self._arrived.set()
@@ -216,7 +229,8 @@ class Link:
             await self._arrived.wait()
             self._arrived.clear()
             while self._acks:
-                await self._taking(self._take_ack, self._acks.popleft())
+                data, now_s, wall_s = self._acks.popleft()
+                await self._taking(partial(self._take_ack, now_s=now_s, wall_s=wall_s), data)
             if self._document is not None:
                 document, self._document = self._document, None
                 await self._taking(self._take_document, document)
@@ -236,10 +250,12 @@ class Link:
                 self._outbox.post(Event(code=error.code, severity="warning", message=error.message[:500]))
             return False
 
-    async def _take_ack(self, data: bytes) -> None:
+    async def _take_ack(self, data: bytes, *, now_s: float, wall_s: float) -> None:
         mark = decode_watermark(data)
         if not self._outbox.is_open:
             return  # it comes again when something is sent
+        hub_s = None if mark.hub_s is msgspec.UNSET else mark.hub_s
+        self._meter.confirmed(mark.epoch, mark.seq, hub_s, now_s, wall_s)
         state = self._outbox.state
         if mark.epoch != state.epoch or mark.seq >= state.watermark:
             await self._outbox.confirm(mark.epoch, mark.seq)
@@ -286,6 +302,7 @@ class Link:
                 before.watermark, count=limits.MAX_UP_BATCH_COUNT, limit_bytes=limits.MAX_UP_BATCH_BYTES
             )
         result = await self._fallback.exchange(Request(etag=self._etag, messages=[m.data for m in messages]))
+        self._meter.asked(result.rtt_s, result.hub_s, result.wall_s)
         self._status = msgspec.structs.replace(self._status, https_ok_s=self._clock.now())
         moved = result.epoch is not None and await self._outbox.confirm(result.epoch, result.watermark)
         # Compared with what was confirmed before it was asked: MQTT may be back and further than this answer.

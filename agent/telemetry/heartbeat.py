@@ -7,13 +7,16 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from msgspec import UNSET
 
+from agent.link.meter import LinkReadings
 from agent.outbox.outbox import Outbox
 from agent.telemetry.process import CpuMeter, disk_bytes, rss_bytes
 from agent.telemetry.system import SystemSource
 from shared import __version__, limits
 from shared.clock import Clock
+from shared.wire.system import System
 from shared.wire.training import SampleCount
 from shared.wire.up import Heartbeat, ModelStatus
 
@@ -38,9 +41,10 @@ class HeartbeatSource:
         random: Callable[[], float],
         health: Callable[[], object] = lambda: None,
         samples: Callable[[], list[SampleCount]] | None = None,
+        link: Callable[[], LinkReadings] | None = None,
     ) -> None:
         """`health`: called with each beat, in a thread, to post how versions do. `samples`: what there is to train on;
-        None: nothing is kept here."""
+        None: nothing is kept here. `link`: its readings; taking them starts a new interval; None: not measured."""
         self._state = state
         self._outbox = outbox
         self._models = models
@@ -49,6 +53,7 @@ class HeartbeatSource:
         self._random = random
         self._health = health
         self._samples = samples
+        self._link = link
         self._began_s = clock.monotonic()
         self._cpu = CpuMeter(clock)
         self._system = SystemSource(state)
@@ -65,8 +70,20 @@ class HeartbeatSource:
             outbox_count=outbox.pending_count,
             outbox_dropped=outbox.dropped_count + self._outbox.lost_count,
             models=self._models(),
-            system=self._system.take(),
+            system=self._with_link(self._system.take()),
             samples=UNSET if self._samples is None else self._samples()[: limits.MAX_ASSIGNMENTS_PER_DEVICE_COUNT],
+        )
+
+    def _with_link(self, system: System) -> System:
+        if self._link is None:
+            return system
+        read = self._link()
+        return msgspec.structs.replace(
+            system,
+            link=read.way,
+            link_rtt_s=UNSET if read.rtt_s is None else read.rtt_s,
+            link_reconnects=read.reconnects,
+            clock_ahead_s=UNSET if read.clock_ahead_s is None else read.clock_ahead_s,
         )
 
     async def run(self) -> None:

@@ -72,4 +72,4 @@ def messages(hub: HubDep, device: Device, body: RawBody) -> Response:
     mark = marks.get(device.device_id)
     if mark is None:  # nothing readable, from a device that never sent anything readable
         raise InvalidInput("wire.malformed", "None of the messages can be read.")
-    return json_answer(DeviceMessagesReply(epoch=mark.epoch, watermark=mark.seq))
+    return json_answer(DeviceMessagesReply(epoch=mark.epoch, watermark=mark.seq, hub_s=mark.hub_s))

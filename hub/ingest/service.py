@@ -144,7 +144,9 @@ class IngestService:
         if refused:
             _LOG.warning("%d messages of unknown or revoked devices were refused", refused)
         watermarks = {
-            d: Watermark(epoch=r.answer.epoch, seq=r.answer.watermark) for d, r in decided.items() if r.answer.epoch
+            d: Watermark(epoch=r.answer.epoch, seq=r.answer.watermark, hub_s=now)
+            for d, r in decided.items()
+            if r.answer.epoch
         }
         return _Outcome(watermarks, _totals(decided.values(), rows, changes, refused))
 

@@ -2,8 +2,9 @@
 
 Rules: peers are the devices of the same profile; fewer than `LEAST_PEERS` say nothing, nor do fewer than `LEAST_PAST`
 earlier readings of the device. A reading scores how many robust deviations (median and MAD) it lies on the bad side of
-the median; a deviation is at least what the reading is measured to (`_FLOOR`), so that a fleet that is all alike, or a
-device that never changed, does not make a small difference large. A device's score is the worst of both.
+the median, or on either side where both are bad (a clock); a deviation is at least what the reading is measured to
+(`_FLOOR`), so that a fleet that is all alike, or a device that never changed, does not make a small difference large.
+A device's score is the worst of both.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ _FLOOR: Mapping[str, tuple[int, float]] = {
     "disk_free_bytes": (-1, 64e6),
     "restarts": (1, 1.0),
     "battery_percent": (-1, 5.0),
+    "link_rtt_s": (1, 0.5),
+    "link_reconnects": (1, 1.0),
+    "clock_ahead_s": (0, 2.0),
 }
-"""By reading: which side is bad, and the least deviation."""
+"""By reading: which side is bad (0: both), and the least deviation."""
 READINGS = tuple(_FLOOR)
-"""The order of the columns of a table of readings."""
+"""The order of the columns of a table of readings; new ones come last, because tables are kept."""
 Table = NDArray[np.float64]
 Ids = NDArray[np.str_]
 
@@ -103,7 +107,8 @@ def _scores(values: Table, others: Table, column: int, least: int) -> Table:
     side, floor = _FLOOR[READINGS[column]]
     middle, known = _median(others)
     spread = _MAD * _median(np.abs(others - middle[:, np.newaxis]))[0]
-    score = side * (values - middle) / np.maximum(spread, floor)
+    off = values - middle
+    score = (side * off if side else np.abs(off)) / np.maximum(spread, floor)
     return np.where((known >= least) & np.isfinite(score), np.maximum(score, 0.0), 0.0)
 
 

@@ -71,4 +71,7 @@ class DeviceHistory:
 
 def _moment(names: bytes, values: bytes) -> Moment:
     ids = np.array(names.decode().split("\n"), str)
-    return Moment(ids, np.frombuffer(values, "<f4").reshape(len(ids), len(READINGS)))
+    kept = np.frombuffer(values, "<f4").reshape(len(ids), -1)[:, : len(READINGS)]
+    table = np.full((len(ids), len(READINGS)), np.nan, "<f4")  # a hub before this one knew fewer readings
+    table[:, : kept.shape[1]] = kept
+    return Moment(ids, table)

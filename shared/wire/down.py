@@ -105,11 +105,13 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
-    """The hub has committed every sequence number up to and including `seq` of this epoch."""
+    """The hub has committed every sequence number up to and including `seq` of this epoch. hub_s: when, by its clock;
+    older hubs leave it out."""
 
     schema_version: int = 1
     epoch: Epoch
     seq: Count
+    hub_s: TimeS | UnsetType = UNSET
 
 
 _DESIRED = msgspec.msgpack.Decoder(DesiredState)

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shared import limits
-from shared.wire.types import Count, DeviceId, Epoch, Word
+from shared.wire.types import Count, DeviceId, Epoch, TimeS, Word
 
 __all__ = ["DeviceMessagesReply", "EnrolReply", "EnrolRequest", "RenewReply", "RenewRequest"]
 
@@ -57,8 +57,10 @@ class RenewReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceMessagesReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `POST /v1/device/messages` (MessagePack list of envelopes, when MQTT is blocked)."""
+    """Answer of `POST /v1/device/messages` (MessagePack list of envelopes, when MQTT is blocked). hub_s: the hub's time
+    at the commit; older hubs leave it out."""
 
     schema_version: int = 1
     epoch: Epoch
     watermark: Count
+    hub_s: TimeS | msgspec.UnsetType = msgspec.UNSET

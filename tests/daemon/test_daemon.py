@@ -16,6 +16,7 @@ import pytest
 from agent.outbox.store import OutboxStore
 from agent.paths import AgentPaths
 from shared.wire.down import DesiredState, decode_desired
+from shared.wire.system import System
 from shared.wire.up import Heartbeat, Inventory, decode_body
 from tests.daemon.device import give_identity, install_digits, running
 from tests.link.mqtt_hub import MqttHub
@@ -152,6 +153,9 @@ def test_inventory_and_heartbeats_reach_the_hub_and_leave_the_outbox(paths: Agen
             assert isinstance(inventory, Inventory)
             assert inventory.profile == "x86-gateway"
             bodies = [decode_body(envelope) for envelope in hub.wait_for("heartbeat", 5)]
+            machines = [body.system for body in bodies if isinstance(body, Heartbeat)]
+            links = [one for one in machines if isinstance(one, System) and one.link == "mqtt"]
+            assert any(one.link_rtt_s for one in links), "measured on the way"
             until(lambda: agent.ask("/skerry/status")["hub"]["desired_revision"] == 5)
             status = agent.ask("/skerry/status")["hub"]
             assert status["connected"]

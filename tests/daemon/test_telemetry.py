@@ -6,11 +6,15 @@ import asyncio
 import os
 from pathlib import Path
 
+from msgspec import UNSET
+
+from agent.link.meter import LinkReadings
 from agent.outbox.outbox import Outbox
 from agent.telemetry.hardware import hardware_id
 from agent.telemetry.heartbeat import HeartbeatSource
 from agent.telemetry.inventory import take_inventory
 from shared.clock import SystemClock
+from shared.wire.system import System
 from shared.wire.up import Heartbeat, Inventory, ModelStatus, decode_body, decode_envelope, encode_body
 
 
@@ -39,6 +43,20 @@ async def test_the_first_heartbeat_comes_at_once_and_tells_the_truth(tmp_path: P
     assert 5_000_000 < beat.rss_bytes < 10**10
     assert beat.disk_free_bytes > 0
     assert beat.models == [ModelStatus(model="digits", version=3, requests=7)]
+
+
+def test_what_the_link_measured_is_told_and_what_it_did_not_is_left_out(tmp_path: Path) -> None:
+    clock = SystemClock()
+    outbox = Outbox(tmp_path / "o.db", device_id="dev1", limit_bytes=1 << 20, clock=clock)
+    read = [LinkReadings(way="mqtt", reconnects=2, rtt_s=0.25, clock_ahead_s=-3.0), LinkReadings()]
+    beating = HeartbeatSource(
+        tmp_path, outbox, list, clock=clock, interval_s=1.0, random=lambda: 0.5, link=lambda: read.pop(0)
+    )
+    first, second = beating.take().system, beating.take().system
+    assert isinstance(first, System)
+    assert isinstance(second, System)
+    assert (first.link, first.link_rtt_s, first.link_reconnects, first.clock_ahead_s) == ("mqtt", 0.25, 2, -3.0)
+    assert (second.link, second.link_rtt_s, second.link_reconnects, second.clock_ahead_s) == ("none", UNSET, 0, UNSET)
 
 
 def test_the_inventory_fits_the_wire_and_describes_this_machine(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ KINDS: dict[type, Any] = {
 }
 
 
+def mark(epoch: str, seq: int) -> Watermark:
+    """A watermark of the hub's clock as it stands at first."""
+    return Watermark(epoch=epoch, seq=seq, hub_s=FixedClock().at)
+
+
 class FixedClock:
     def __init__(self) -> None:
         self.at = 1_000_000.0
@@ -119,7 +124,7 @@ def rows(database: Database, table: Any, device: str = "dev1") -> list[dict[str,
 
 def test_a_heartbeat_becomes_status_and_its_counters_add_up(service: IngestService, database: Database) -> None:
     beat = heartbeat(version=1, requests=10, errors=2, latency_p99_us=900)
-    assert service.commit([message(beat, 1), message(beat, 2)]) == {"dev1": Watermark(epoch=EPOCH, seq=2)}
+    assert service.commit([message(beat, 1), message(beat, 2)]) == {"dev1": mark(EPOCH, 2)}
     service.commit([message(beat, 3)])
     (status,) = rows(database, device_status)
     assert (status["watermark"], status["messages"], status["last_seen_s"]) == (3, 3, 1_000_000.0)
@@ -132,7 +137,7 @@ def test_a_redelivered_batch_changes_nothing(service: IngestService, database: D
     batch = [message(heartbeat(version=1, requests=10), 1), message(Event(code="x", message="y"), 2)]
     service.commit(batch)
     before = rows(database, device_models), rows(database, device_events)
-    assert service.commit(batch) == {"dev1": Watermark(epoch=EPOCH, seq=2)}
+    assert service.commit(batch) == {"dev1": mark(EPOCH, 2)}
     assert (rows(database, device_models), rows(database, device_events)) == before
     assert service.totals == Totals(accepted=2, duplicates=2)
 
@@ -222,10 +227,10 @@ def test_a_new_epoch_is_accepted_and_the_old_one_never_returns(service: IngestSe
     old = [message(Event(code="old", message="y"), seq) for seq in (1, 2)]
     new = message(Event(code="new", message="y"), 1, epoch=LATER)
     service.commit(old)
-    assert service.commit([new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
-    assert service.commit(old) == {"dev1": Watermark(epoch=EPOCH, seq=MAX_SEQ)}
-    assert service.commit([*old, new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
-    assert service.commit([new]) == {"dev1": Watermark(epoch=LATER, seq=1)}
+    assert service.commit([new]) == {"dev1": mark(LATER, 1)}
+    assert service.commit(old) == {"dev1": mark(EPOCH, MAX_SEQ)}
+    assert service.commit([*old, new]) == {"dev1": mark(LATER, 1)}
+    assert service.commit([new]) == {"dev1": mark(LATER, 1)}
     assert sorted(e["code"] for e in rows(database, device_events)) == ["new", "old", "old"]
     assert service.totals.stale == 4
 

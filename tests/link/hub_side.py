@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from msgspec import UNSET
+
 from agent.identity.store import Credentials, Identity
 from agent.link.connection import Connection, Receive
 from agent.link.exchange import Request, Result
@@ -19,6 +21,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.epoch = ""
+        self.now: Callable[[], float] | None = None
         self.watermark = 0
         self.log: list[tuple[int, int]] = []
         self.received: list[Envelope] = []
@@ -28,14 +31,17 @@ class Ledger:
         envelope = decode_envelope(data)
         self.received.append(envelope)
         if envelope.epoch != self.epoch and envelope.first_seq > 1:
-            return Watermark(epoch=envelope.epoch, seq=0)
+            return self._mark(envelope.epoch, 0)
         if envelope.epoch != self.epoch:
             self.epoch, self.watermark = envelope.epoch, 0
         if envelope.first_seq <= self.watermark + 1 <= envelope.seq:
             self.watermark = envelope.seq
             self.log.append((envelope.first_seq, envelope.seq))
             self.committed.append(envelope)
-        return Watermark(epoch=self.epoch, seq=self.watermark)
+        return self._mark(self.epoch, self.watermark)
+
+    def _mark(self, epoch: str, seq: int) -> Watermark:
+        return Watermark(epoch=epoch, seq=seq, hub_s=UNSET if self.now is None else self.now())
 
 
 class MemoryConnection:
@@ -116,4 +122,7 @@ class MemoryFallback:
             desired=encode(self.desired) if changed and self.desired else None,
             epoch=mark.epoch if mark else None,
             watermark=mark.seq if mark else 0,
+            rtt_s=0.5 if mark else None,
+            hub_s=1000.0,
+            wall_s=1060.25,
         )

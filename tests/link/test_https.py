@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from shared.wire.http import DeviceMessagesReply
 from tests.agent_identity.tiny_hub import Answer, TinyHub, error
 
 EPOCH = "0" * 16
+HUB_S = 1_700_000_000.5
 DESIRED = encode(DesiredState(device_id="dev1", revision=4))
 
 
@@ -45,7 +47,7 @@ def desired(name: str, headers: dict[str, str], body: bytes) -> Answer:
 def messages(name: str, headers: dict[str, str], body: bytes) -> Answer:
     assert (name, headers["content-type"]) == ("dev1", "application/msgpack")
     count = len(msgspec.msgpack.decode(body, type=list[bytes]))
-    return 200, {}, msgspec.json.encode(DeviceMessagesReply(epoch=EPOCH, watermark=count))
+    return 200, {}, msgspec.json.encode(DeviceMessagesReply(epoch=EPOCH, watermark=count, hub_s=HUB_S))
 
 
 def exchange(tmp_path: Path, request: Request) -> Result:
@@ -55,6 +57,10 @@ def exchange(tmp_path: Path, request: Request) -> Result:
 def test_messages_are_delivered_and_the_desired_state_is_fetched(hub: TinyHub, tmp_path: Path) -> None:
     result = exchange(tmp_path, Request(messages=[b"a", b"b"]))
     assert (result.epoch, result.watermark) == (EPOCH, 2)
+    assert result.hub_s == HUB_S
+    assert result.rtt_s is not None
+    assert 0 < result.rtt_s < 60
+    assert abs(result.wall_s - time.time()) < 120
     assert (result.desired, result.etag) == (DESIRED, '"4"')
     assert hub.seen[-1][0] == "dev1"
 

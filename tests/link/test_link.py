@@ -134,6 +134,32 @@ async def test_messages_arrive_in_order_and_are_forgotten_when_confirmed(tmp_pat
     assert set(hub.published) == {"up/event"}
 
 
+async def test_the_link_tells_its_round_trip_and_how_far_off_the_clock_is(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    hub.ledger.now = lambda: SystemClock().now() - 3600.0
+    async with device(tmp_path, hub) as dev:
+        await dev.put(3)
+        await dev.delivered()
+        read = dev.link.take_readings()
+        assert (read.way, read.reconnects) == ("mqtt", 0)
+        assert read.rtt_s is not None
+        assert read.clock_ahead_s is not None
+        assert abs(read.clock_ahead_s - 3600.0) <= read.rtt_s + 0.01
+        hub.connections[0].cut()
+        await until(lambda: len(hub.connections) == 2 and dev.link.status().connected)
+        assert dev.link.take_readings().reconnects == 1
+
+
+async def test_over_https_the_clock_is_told_too(tmp_path: Path) -> None:
+    hub = MemoryHub()
+    hub.reachable = False
+    async with device(tmp_path, hub) as dev:
+        await dev.put(2)
+        await dev.delivered()
+        read = dev.link.take_readings()
+    assert (read.way, read.reconnects, read.rtt_s, read.clock_ahead_s) == ("https", 0, 0.5, 60.0)
+
+
 async def test_lost_messages_are_sent_again_until_the_hub_has_them(tmp_path: Path) -> None:
     hub = MemoryHub()
     hub.takes = lambda number: number % 3 != 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 
+import pytest
 from sqlalchemy import select
 
 from hub.messaging.runtime import MessagingRuntime
@@ -35,7 +37,9 @@ async def test_a_message_up_is_confirmed_by_a_watermark_down(rig: Rig) -> None:
             wait_for(lambda: client.received)
             topic, payload, _retain = client.received[0]
             assert topic == "fleet/dev1/down/ack"
-            assert decode_watermark(payload) == Watermark(epoch=EPOCH, seq=1)
+            mark = decode_watermark(payload)
+            assert mark == Watermark(epoch=EPOCH, seq=1, hub_s=mark.hub_s)
+            assert mark.hub_s == pytest.approx(time.time(), abs=60)
 
     async with rig.running() as runtime:
         await asyncio.to_thread(device, runtime)

@@ -15,6 +15,7 @@ from sqlalchemy import func, insert, select, update
 from hub.monitoring.health import LEAST_PAST, LEAST_PEERS, READINGS, Moment, oddness
 from hub.monitoring.history import EVERY_S, KEPT_COUNT, DeviceHistory
 from hub.store.database import Database
+from hub.store.device_history import add_moment
 from hub.store.schema import device_history, device_status
 from tests.ingest.test_ingest_service import FixedClock
 from tests.monitoring.kit import register
@@ -115,6 +116,22 @@ def test_a_large_fleet_is_scored_as_the_same_devices_one_by_one() -> None:
         assert oddness(one, np.array(["x"]), past).past[0] == whole[place]
 
 
+def test_a_clock_is_odd_whether_it_is_ahead_or_behind_and_not_when_it_is_the_hubs_that_is_wrong() -> None:
+    table = readings(12, clock_ahead_s=-600.0)  # of all: then it is the hub's
+    table[[2, 7], READINGS.index("clock_ahead_s")] = [-720.0, -480.0]
+    found = oddness(moment(table), np.array(["pi"] * 12), [])
+    assert np.flatnonzero(found.score).tolist() == [2, 7]
+    assert found.score[2] == found.score[7] == 60.0
+
+
+@pytest.mark.parametrize(("reading", "bad"), [("link_rtt_s", 9.0), ("link_reconnects", 20.0)])
+def test_a_link_that_became_slow_or_breaks_often_is_odd_against_its_past(reading: str, bad: float) -> None:
+    past = [moment(readings(1, **{reading: 0.2}), ("a",))] * LEAST_PAST
+    found = oddness(moment(readings(1, **{reading: bad}), ("a",)), np.array(["x"]), past)
+    assert found.past[0] > 10
+    assert READINGS[found.past_reading[0]] == reading
+
+
 # --- the hub --------------------------------------------------------------------------------------------------------
 class Site:
     def __init__(self, url: str) -> None:
@@ -172,6 +189,32 @@ def test_a_device_is_held_against_its_own_past_over_restarts_of_the_hub(site: Si
     assert (first.past, first.peers, second.score) == (7.0, 7.0, 0.0)
     assert first.readings["clock_synchronised"] is True
     assert first.readings["disk_free_bytes"] == 10**10
+
+
+def test_what_a_hub_kept_that_knew_fewer_readings_still_counts(site: Site) -> None:
+    with site.db.write() as connection:
+        for number in range(LEAST_PAST):
+            old = np.full((len(NAMES), 7), np.nan, "<f4")
+            old[:, READINGS.index("restarts")] = 2
+            add_moment(connection, site.clock.at - 1 - number, "\n".join(NAMES).encode(), old.tobytes(), KEPT_COUNT)
+            site.clock.at += EVERY_S
+    site.tell(restarts=9, clock_ahead_s=1.0)
+    (first, second) = site.history.top(2)
+    assert (first.device_id, first.past, second.score) == (NAMES[-1], 7.0, 0.0)
+
+
+def test_a_device_whose_clock_is_wrong_comes_first_and_says_by_how_much(site: Site) -> None:
+    with site.db.write() as connection:
+        row = select(device_status.c.device_id, device_status.c.heartbeat)
+        for name, heartbeat in connection.execute(row).all():
+            told = heartbeat | {"system": heartbeat["system"] | {"link": "mqtt", "clock_ahead_s": 0.25}}
+            if name == NAMES[3]:
+                told["system"]["clock_ahead_s"] = -90.5
+            connection.execute(update(device_status).where(device_status.c.device_id == name).values(heartbeat=told))
+    first = site.history.top(1)[0]
+    assert (first.device_id, first.reading, first.against) == (NAMES[3], "clock_ahead_s", "peers")
+    assert first.readings["clock_ahead_s"] == -90.5
+    assert first.readings["link"] == "mqtt"
 
 
 def test_a_clock_that_went_back_does_not_stop_the_history(site: Site) -> None:

@@ -145,6 +145,10 @@ MSGPACK: dict[str, msgspec.Struct] = {
             on_battery=False,
         ),
     ),
+    "heartbeat_with_link": msgspec.structs.replace(
+        UP["heartbeat"],
+        system=system.System(link="mqtt", link_rtt_s=0.0425, link_reconnects=1, clock_ahead_s=-3.5),
+    ),
     "heartbeat_with_samples": msgspec.structs.replace(
         UP["heartbeat"], samples=[training.SampleCount(model="digits", kept=400, seen=1200, classes=10, personal=True)]
     ),
@@ -167,6 +171,7 @@ MSGPACK: dict[str, msgspec.Struct] = {
     ),
     "desired": down.DesiredState(device_id="cam-1", revision=4, assignments=[b'{"payload":""}']),
     "watermark": down.Watermark(epoch=EPOCH, seq=9),
+    "watermark_timed": down.Watermark(epoch=EPOCH, seq=9, hub_s=1_700_000_000.5),
     "desired_traced": down.DesiredState(
         device_id="cam-1",
         revision=4,
@@ -227,4 +232,5 @@ JSON: dict[str, msgspec.Struct] = {
     "renew_reply": http.RenewReply(certificate_pem="PEM"),
     "delta_offer": delta.DeltaOffer(from_sha256=DIGEST, to_sha256="b" * 64, sha256="c" * 64, bytes=900),
     "messages_reply": http.DeviceMessagesReply(epoch=EPOCH, watermark=9),
+    "messages_reply_timed": http.DeviceMessagesReply(epoch=EPOCH, watermark=9, hub_s=1_700_000_000.5),
 }
