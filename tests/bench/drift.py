@@ -12,46 +12,17 @@ import argparse
 import json
 import os
 import sys
-import time
 from typing import Any
 
-import numpy as np
-
-from hub.monitoring.sums import Sums, add_window
-from shared.drift.check import read_window
 from tests.bench import drift_naming
 from tests.bench.drift_estimate import real, synthetic
 from tests.bench.drift_frouros import frouros_detectors
+from tests.bench.drift_merging import merging
 from tests.bench.drift_power import control, levels, power
 from tests.bench.drift_softmax import softmax
 from tests.bench.drift_streams import pooled, streams
-from tests.monitoring.kit import DIGEST, REFERENCE, WATCHED, a_window
 
 __all__ = ["measure"]
-
-
-def merging(windows: int, limit_s: float) -> dict[str, Any]:
-    """Unpack, check and add so many windows of different devices."""
-    different = [a_window(1, seed=seed) for seed in range(100)]
-    sums = Sums(vector=np.zeros(WATCHED.shape.size, np.int64))
-    started = time.process_time()
-    for number in range(windows):
-        window = different[number % 100]
-        add_window(sums, window, read_window(window, REFERENCE, DIGEST), WATCHED.shape)
-    checked_s = time.process_time() - started
-    parts = [read_window(window, REFERENCE, DIGEST) for window in different]
-    started = time.process_time()
-    for number in range(windows):
-        add_window(sums, different[number % 100], parts[number % 100], WATCHED.shape)
-    added_s = time.process_time() - started
-    return {
-        "windows": windows,
-        "checked_and_added_s": round(checked_s, 4),
-        "added_s": round(added_s, 4),
-        "exact": sums.rows == 200 * windows,
-        "limit_s": limit_s,
-        "kept": checked_s <= limit_s and sums.rows == 200 * windows,
-    }
 
 
 def measure(seed: int, *, quick: bool) -> dict[str, Any]:
@@ -70,9 +41,9 @@ def measure(seed: int, *, quick: bool) -> dict[str, Any]:
         "levels": levels(seed, 100 // few),
         "streams": streams(10 // few, peers),
         "pooled": pooled(50 // few),
-        "estimated": [synthetic(seed, 20 // few), real(seed, 40 // few)],
+        "estimated": [synthetic(seed, 20 // few), real(seed)],
         "naming": [{name: naming[name] for name in ("tried", "named_rightly", "control", "limit", "kept")}],
-        "merging": [merging(1000, 0.05), merging(100_000 // few, 5.0 / few)],
+        "merging": merging(seed, 100_000 // few),
     }
 
 
