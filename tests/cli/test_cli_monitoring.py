@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import insert
 
-from hub.store.schema import device_status
+from hub.store.schema import device_status, devices
 from tests.cli.rig import RunningHub, Skerry
 from tests.hub_api.test_monitoring_api import DEVICE, judged
+
+CAMERA = "cam-with-a-wrong-clock"
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +58,20 @@ def test_versions_are_compared(skerry: Skerry) -> None:
     assert skerry("drift", "metrics", "digits").code == 0
 
 
-@pytest.mark.usefixtures("verdicts")
 def test_the_devices_that_do_worst_are_shown_with_how_far_off_their_clock_is(
     skerry: Skerry, running_hub: RunningHub
 ) -> None:
     heartbeat = {"system": {"temperature_c": 61.5, "clock_ahead_s": -90.25, "link": "https"}, "disk_free_bytes": 5}
     row = {"last_seen_s": 1.0, "epoch": "", "watermark": 0, "messages": 0, "dropped": 0, "malformed": 0}
     with running_hub.hub.db.write() as connection:
-        connection.execute(delete(device_status).where(device_status.c.device_id == DEVICE))
-        connection.execute(insert(device_status).values(device_id=DEVICE, **row, heartbeat=heartbeat, heartbeat_s=1.0))
+        who = {"device_id": CAMERA, "status": "active", "profile": "pi", "hardware_id": "", "enrolled_s": 1.0}
+        connection.execute(insert(devices).values(**who))
+        connection.execute(insert(device_status).values(device_id=CAMERA, **row, heartbeat=heartbeat, heartbeat_s=1.0))
     said = skerry("devices", "top")
     assert said.code == 0, said.err
-    for text in (DEVICE, "clock s", "61.5", "-90.25"):
+    for text in (CAMERA, "clock s", "61.5", "-90.25"):
         assert text in said.out
-    (found,) = [one for one in skerry.json("devices", "top") if one["device_id"] == DEVICE]
+    (found,) = [one for one in skerry.json("devices", "top") if one["device_id"] == CAMERA]
     assert found["readings"]["link"] == "https"
 
 
