@@ -14,7 +14,6 @@ from hub.api.auth import HubDep, require
 from hub.api.paging import Listing, Page, paged
 from hub.devices.fleet import DeviceDetail
 from hub.devices.tokens import NewEnrolmentToken, TokenWish
-from hub.store.devices import CertificateRow
 from hub.store.enrolment import EnrolmentTokenRow
 from hub.store.fleet import DeviceModel, DeviceSummary, EventRow, ReportRow, StatusRow
 from hub.wiring import Hub
@@ -68,6 +67,19 @@ class DeviceItem(BaseModel):
     models: list[DeviceModel]
 
 
+class DeviceCertificate(BaseModel):
+    """One certificate of a device, without its key: DER is no text."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    fingerprint: str
+    device_id: str
+    serial: str
+    issued_s: float
+    not_after_s: float
+    superseded_s: float | None
+
+
 class DeviceAnswer(DeviceItem):
     """One device in full; `reports` and `events` are the newest ones. `hot`: what its messages said."""
 
@@ -75,7 +87,7 @@ class DeviceAnswer(DeviceItem):
     inventory: dict[str, Any] | None
     inventory_s: float | None
     desired_revision: int
-    certificates: list[CertificateRow]
+    certificates: list[DeviceCertificate]
     reports: list[ReportRow]
     events: list[EventRow]
 
@@ -94,7 +106,7 @@ def _answer(hub: Hub, device: DeviceDetail) -> DeviceAnswer:
         inventory=device.inventory,
         inventory_s=device.inventory_s,
         desired_revision=device.desired_revision,
-        certificates=device.certificates,
+        certificates=[DeviceCertificate.model_validate(row) for row in device.certificates],
         reports=device.reports,
         events=device.events,
     )
