@@ -10,9 +10,11 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,16 +64,28 @@ def fleet(kit: HubKit, folder: Path) -> Iterator[dict[str, RunningAgent]]:
     """The agents of all devices, enrolled by their command."""
     with ExitStack() as exits:
         agents = {}
-        for name in DEVICES:
-            paths = AgentPaths(folder / name / "state")
-            paths.root.parent.mkdir()
-            join = kit.admin.post("/v1/enrolment-tokens", json={"device_id": name}).raise_for_status().json()["join"]
-            command = [sys.executable, "-m", "agent.main", "enrol", join, "--profile", "x86-gateway"]
-            subprocess.run([*command, "--state", str(paths.root)], capture_output=True, timeout=90, check=True)
-            paths.settings.write_text(QUICK)
+        with ThreadPoolExecutor(len(DEVICES)) as pool:
+            enrolled = list(pool.map(lambda name: enrol(kit, AgentPaths(folder / name / "state"), name), DEVICES))
+        for name, paths in zip(DEVICES, enrolled, strict=True):
             agents[name] = launch(paths, settings=WINDOWS)
             exits.callback(agents[name].stop)
         yield agents
+
+
+def enrol(kit: HubKit, paths: AgentPaths, name: str) -> AgentPaths:
+    paths.root.parent.mkdir()
+    join = kit.admin.post("/v1/enrolment-tokens", json={"device_id": name}).raise_for_status().json()["join"]
+    command = [sys.executable, "-m", "agent.main", "enrol", join, "--profile", "x86-gateway"]
+    subprocess.run([*command, "--state", str(paths.root)], capture_output=True, timeout=90, check=True)
+    paths.settings.write_text(QUICK)
+    return paths
+
+
+def clock_of(kit: HubKit, device: str) -> float:
+    """How far off the device says that its clock is, in seconds; the hub's is the machine's so far."""
+    items = kit.admin.get("/v1/odd-devices").raise_for_status().json()["items"]
+    told = {one["device_id"]: one["readings"].get("clock_ahead_s") for one in items}
+    return math.inf if told.get(device) is None else abs(told[device])
 
 
 def look(agent: RunningAgent, lens: Callable[[Floats], Floats], begin: int) -> None:
@@ -136,6 +150,7 @@ async def _told(flow: Flow, agents: dict[str, RunningAgent], got: list[tuple[dic
     made = (await asyncio.to_thread(flow.deploy, "digits", 1)).raise_for_status().json()
     path = f"/v1/deployments/{made['deployment_id']}"
     await until(lambda: flow.admin.get(path).json()["progress"]["succeeded"] == len(DEVICES))
+    await until(lambda: all(clock_of(kit, name) < 60 for name in DEVICES))
     calm = dict.fromkeys(DEVICES, as_they_are)
     await one_period(kit, agents, calm, 1)
     assert got == [], "nothing is wrong yet"
