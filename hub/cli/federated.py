@@ -12,9 +12,9 @@ from hub.cli.devices import LimitOption
 from hub.cli.federated_curve import draw_curve
 from hub.cli.federated_view import forecast_views, headline, reason, run_views
 from hub.cli.federated_watch import all_rounds, watch
-from hub.cli.rollout_watch import IntervalOption, TimeoutOption
 from hub.cli.session import Session, command, new_group
 from hub.cli.text import ago, size
+from hub.cli.watching import IntervalOption, TimeoutOption
 from shared.errors import InvalidInput
 from shared.ids import parse_model_name
 from shared.limits import MAX_SETTINGS_BYTES

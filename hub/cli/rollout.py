@@ -10,9 +10,10 @@ from hub.cli.devices import DeviceArgument, LimitOption
 from hub.cli.output import rows_table
 from hub.cli.rollout_options import FileArgument, RolloutOptions, definition_text
 from hub.cli.rollout_view import forecast_views, rollout_views
-from hub.cli.rollout_watch import IntervalOption, TimeoutOption, watch
+from hub.cli.rollout_watch import watch
 from hub.cli.session import Session, command, new_group
 from hub.cli.text import ago
+from hub.cli.watching import IntervalOption, TimeoutOption
 from shared.errors import InvalidInput
 from shared.ids import parse_device_id, parse_model_name
 
