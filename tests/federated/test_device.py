@@ -29,6 +29,7 @@ from tests.federated.certificate import make_tls
 from tests.federated.cut import Way
 from tests.models import load_digits
 from tests.training.device import COOL, FederatedDevice, labelled_digits
+from tests.training.processes import training_processes
 
 CONFIG: dict[str, int | float | str] = {
     "round": 1, "epochs": 8, "learning_rate": 0.1, "proximal_mu": 0.0, "scheme": "int8", "keep": 0.1, "held_out": 0.2,
@@ -110,8 +111,7 @@ def accuracy(device: FederatedDevice, weights: Vector) -> float:
 
 
 def children() -> list[int]:
-    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [int(word) for path in found for word in path.read_text().split()]
+    return training_processes("agent.training.child")
 
 
 async def test_a_device_joins_trains_answers_and_stays_for_the_next_round(

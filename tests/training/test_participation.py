@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from shared.wire.training import Promise
 from tests.agent_identity.authority import Authority
 from tests.training.device import COOL, FederatedDevice, labelled_digits
+from tests.training.processes import training_processes
 
 OTHER = "f-000000000002"
 
@@ -31,8 +31,7 @@ async def device(tmp_path: Path) -> AsyncIterator[FederatedDevice]:
 
 
 def children() -> list[int]:
-    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [int(word) for path in found for word in path.read_text().split()]
+    return training_processes("tests.training.acting_child")
 
 
 async def gone() -> None:
