@@ -222,7 +222,7 @@ async def test_a_network_that_is_cut_in_mid_upload_costs_the_round_and_nothing_m
         await device.told("joined")
         await hub.give(1, scheme="top", epochs=20)
         await until(lambda: device.part._attendance is not None and device.part._attendance._task == 1)
-        way.cut_after(6000)  # some of the answer's parts
+        way.cut_after(3000)  # some of the answer's parts
         failed = await device.told("failed")
         assert way.cut.is_set()
         assert failed.code == "training.link"
