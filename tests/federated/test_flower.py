@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from agent.training.flower_node import Answer, Order, join
+from hub.federated.flower.fleet_app import fleet_app
 from hub.federated.flower.grid import Failure, Grid, Reply, Task
-from hub.federated.flower.superlink import SuperLink, Tls
+from hub.federated.flower.superlink import SuperLink, Tls, superlink_config
 from tests.federated.certificate import make_tls
 
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree  # isort: skip
@@ -240,6 +241,19 @@ def test_only_the_paths_of_nodes_are_reachable(address: str, tls: Tls, method: s
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             sock.sendall(head.encode())
             assert sock.recv(100).startswith(b"HTTP/1.1 403")
+
+
+async def test_behind_the_guard_there_is_nothing_but_the_paths_of_nodes(tls: Tls) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        app = fleet_app(superlink_config(sock, tls))
+    known = app.openapi()["paths"]
+    assert "/v1/fleet/pull-messages" in known
+    assert all(path == "/health" or path.startswith("/v1/fleet/") for path in known)
+    kind = {"content-type": "application/protobuf"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://hub", headers=kind) as client:
+        for path in ("/v1/control/start-run", "/v1/control/list-nodes", "/v1/runtime/acquire-task"):
+            assert (await client.post(path)).status_code == 404
+        assert (await client.post("/v1/fleet/pull-messages")).status_code == 401  # it is not signed
 
 
 def test_a_body_over_the_bound_is_refused(address: str, tls: Tls) -> None:

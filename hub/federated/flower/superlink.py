@@ -28,14 +28,13 @@ from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType  # 
 from flwr.supercore.fab import Fab  # noqa: E402
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # noqa: E402
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
-from flwr.superlink.cli.flower_superlink import SuperLinkLifespan  # noqa: E402
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin  # noqa: E402
-from flwr.superlink.main import create_app  # noqa: E402
 
+from hub.federated.flower.fleet_app import fleet_app  # noqa: E402
 from hub.federated.flower.guard import FleetOnly  # noqa: E402
 from shared.errors import InvalidInput, Unavailable  # noqa: E402
 
-__all__ = ["SuperLink", "Tls"]
+__all__ = ["SuperLink", "Tls", "superlink_config"]
 
 _START_S = 30.0
 _STOP_S = 10.0
@@ -59,7 +58,7 @@ class SuperLink:
     """
 
     def __init__(self, sock: socket.socket, tls: Tls, *, program: bytes = b"") -> None:
-        app = create_app(_config(sock, tls), SuperLinkLifespan)
+        app = fleet_app(superlink_config(sock, tls))
         guarded = FleetOnly(app, _MAX_BODY_BYTES, programs=bool(program))
         self._program = program
         config = uvicorn.Config(
@@ -169,7 +168,8 @@ def _node_key(der: bytes) -> bytes:
     return public_key_to_bytes(key)
 
 
-def _config(sock: socket.socket, tls: Tls) -> SuperLinkLifespanConfig:
+def superlink_config(sock: socket.socket, tls: Tls) -> SuperLinkLifespanConfig:
+    """Nodes with signatures, TLS, everything in memory, and no program that Flower would start."""
     host, port = sock.getsockname()[:2]
     return SuperLinkLifespanConfig(
         control_address="",

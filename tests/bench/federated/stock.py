@@ -46,7 +46,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedYogi
 
-client, server = ClientApp(), ServerApp()
+client = ClientApp()
+server = ServerApp()
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
@@ -82,10 +83,11 @@ def measure(rounds: int) -> dict[str, Any]:
         time.sleep(12)
         run = [str(_BIN / "flwr"), "run", str(folder / "app"), "hub", "--run-config", f"rounds={rounds}", "--stream"]
         done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        said = done.stdout + done.stderr + log.read_text(errors="replace")
+        told = done.stdout + done.stderr
+        said = told + log.read_text(errors="replace")
         stamps = re.findall(r"STAMPS \[([0-9., ]+)\]", said)
         if not stamps:
-            return {"problem": said.strip()[-300:]}
+            return {"problem": told.strip()[-600:]}
         times = [float(value) for value in stamps[-1].split(",")]
         took = [round(b - a, 2) for a, b in pairwise(times)]
         return {"nodes": _NODES, "round_s": took[1:]}  # the first stamp is of the evaluation before round 1
