@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
@@ -16,9 +17,9 @@ from hub.monitoring.history import EVERY_S
 from hub.scheduler import PeriodicTask, Scheduler
 from hub.wiring import Hub
 
-__all__ = ["SWITCH_S", "periodic_tasks", "serve", "stop_on_signals"]
+__all__ = ["periodic_tasks", "prepare_interpreter", "serve", "stop_on_signals"]
 
-SWITCH_S = 0.001
+_SWITCH_S = 0.001
 """How long a busy thread may keep the interpreter while others wait for it. Each statement of a transaction lets go of
 it once; with the interpreter's own 5 ms a report waits that long several times while assignments are being signed."""
 _MINUTE_S = 60.0
@@ -51,6 +52,16 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
     ]
 
 
+def prepare_interpreter() -> None:
+    """So that no thread waits long for another: often changed, and what was loaded at the start is not garbage.
+
+    With the libraries' objects in it, a full collection of the garbage stops all threads for 150 ms, every few seconds.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()
+
+
 async def _renew_leaves(server: HttpsServer) -> None:
     """Every hub presents its own certificate, so this is no singleton work."""
     while True:
@@ -63,7 +74,7 @@ async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Ca
 
     Errors of the start: `broker.*`.
     """
-    sys.setswitchinterval(SWITCH_S)
+    prepare_interpreter()
     server = HttpsServer(hub, sock)
     scheduler = Scheduler(hub.db, hub.clock, periodic_tasks(hub))
     async with asyncio.TaskGroup() as group:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from hub.audit.log import AuditLog
 from hub.deployments.assignments import AssignmentService
@@ -39,11 +40,13 @@ from shared.errors import Conflict, SkerryError
 __all__ = ["ENGINE", "Known", "RolloutEngine"]
 
 _LOG = logging.getLogger("skerry.hub.rollouts")
+_Done = TypeVar("_Done", int, str)
 ENGINE = "hub"
 """Who did it, where nobody asked."""
-_BATCH_COUNT = 250  # what devices report waits while these are written
+_BATCH_COUNT = 125  # what devices report waits while these are written
 _ARRIVALS_COUNT = 1000
-_REPORTS_COUNT = 5000
+_REPORTS_COUNT = 1000
+_JOINED_COUNT = 2500
 _SWEEP_S = 60.0
 _PASS_S = 30.0
 _TRIES_COUNT = 3
@@ -104,7 +107,7 @@ class RolloutEngine:
             going = still if self._clock.monotonic() < until_s else []
         return done
 
-    def _politely(self, step: Callable[[], int]) -> int:
+    def _politely(self, step: Callable[[], _Done]) -> _Done:
         started_s = self._clock.monotonic()
         done = step()
         if done:
@@ -173,15 +176,34 @@ class RolloutEngine:
         self._swept_s[rollout_no] = now_s
         with self._db.write() as connection:
             row = store.load_rollout(connection, rollout_no)
-            moved = self._sweep_silent(connection, row)
-            behind = rollout_no not in self._caught_up
-            if row.plan.allow_new_devices and (behind or is_volatile(row.plan)):
-                membership = self._memberships.of(connection, row.plan)
-                thresholds = store.thresholds_of(connection, rollout_no)
-                moved += rollout_members.join(connection, row, membership, thresholds, self._clock.now())
-            if moved:
+            if self._sweep_silent(connection, row):
                 store.bump_one(connection, rollout_no)
+        behind = rollout_no not in self._caught_up
+        if row.plan.allow_new_devices and (behind or is_volatile(row.plan)):
+            self._catch_up(rollout_no)
         self._caught_up.add(rollout_no)
+
+    def _catch_up(self, rollout_no: int) -> None:
+        """All devices, some at a time: who belongs to it and is not written down yet."""
+        last = ""
+        while last := self._politely(partial(self._join_after, rollout_no, last)):
+            _LOG.debug("the rollout number %d looked at the devices up to %s", rollout_no, last)
+
+    def _join_after(self, rollout_no: int, after: str) -> str:
+        """Some devices after this id; returns the last one's, empty if there are no more."""
+        with self._db.write() as connection:
+            found = rollout_members.slice_after(connection, after, _JOINED_COUNT)
+            if found is None:
+                return ""
+            among, last = found
+            row = store.load_rollout(connection, rollout_no)
+            if row.rollout.progress.status in ENDED:
+                return ""
+            membership = self._memberships.of(connection, row.plan, among)
+            thresholds = store.thresholds_of(connection, rollout_no)
+            if rollout_members.join(connection, row, membership, thresholds, self._clock.now(), among):
+                store.bump_one(connection, rollout_no)
+            return last
 
     @staticmethod
     def _sweep_silent(connection: Connection, row: RolloutRow) -> int:

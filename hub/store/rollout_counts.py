@@ -1,7 +1,7 @@
-"""What a tick knows about the devices of a rollout: counted in indexes, never by walking over devices.
+"""What a tick knows about the devices of a rollout: read from tallies and indexes, never by walking over devices.
 
-The first query counts all members, group by group and state by state; what depends on time is asked only of those under
-way, and what is rare (a hold, a time zone, a rollout that outranks this one) only where the plan has it.
+How many members are in which state the database keeps itself; what depends on time is asked only of those under way,
+and what is rare (a hold, a time zone, a rollout that outranks this one) only where the plan has it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hub.rollouts.counts import DeviceState, GroupCounts
 from hub.rollouts.plan import DEVICE_ZONE, Mode, Plan
 from hub.rollouts.timing import START_GRACE_S, backoff_s, observe_s
 from hub.store.rollouts import RolloutRow
-from hub.store.schema import rollout_devices
+from hub.store.schema import rollout_devices, rollout_tallies
 from hub.store.schema.rollouts import IS_VANISHED, IS_WAITING
 
 __all__ = ["ended_by_profile", "group_counts", "held"]
@@ -55,11 +55,8 @@ def _has_holds(plan: Plan) -> bool:
 
 
 def _by_state(connection: Connection, row: RolloutRow, found: Numbers) -> None:
-    query = (
-        select(_ROW.group_no, _ROW.state, func.count().label("n"))
-        .where(_ROW.rollout_no == row.rollout_no)
-        .group_by(_ROW.group_no, _ROW.state)
-    )
+    tally = rollout_tallies.c
+    query = select(tally.group_no, tally.state, tally.n).where(tally.rollout_no == row.rollout_no, tally.n > 0)
     for one in connection.execute(query):
         found[one.group_no][DeviceState(one.state).value] = one.n
 

@@ -51,6 +51,7 @@ __all__ = [
     "nth_bucket",
     "preview",
     "review",
+    "slice_after",
 ]
 
 TIMEZONE_TAG = "timezone"
@@ -115,6 +116,16 @@ def _timezone(membership: Membership) -> ColumnElement[str]:
         device_tags.c.device_id == devices.c.device_id, device_tags.c.key == TIMEZONE_TAG
     )
     return func.substr(func.coalesce(tag.correlate(devices).scalar_subquery(), literal("")), 1, 64)
+
+
+def slice_after(connection: Connection, after: str, count: int) -> tuple[Condition, str] | None:
+    """The next `count` devices after an id, and the last one's id, so that no transaction is about all; None: no more.
+
+    New devices that come behind are among the arrivals.
+    """
+    some = select(devices.c.device_id).where(devices.c.device_id > after).order_by(devices.c.device_id).limit(count)
+    last = connection.execute(select(func.max(some.subquery().c.device_id))).scalar_one()
+    return None if last is None else (and_(devices.c.device_id > after, devices.c.device_id <= last), last)
 
 
 # --- before there is a rollout ----------------------------------------------------------------------------------------

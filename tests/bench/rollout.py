@@ -28,7 +28,7 @@ from hub.ingest.service import Received
 from hub.registry.models import ModelChange
 from hub.rollouts.evidence import standard_sources
 from hub.rollouts.service import RolloutService
-from hub.serving import SWITCH_S
+from hub.serving import prepare_interpreter
 from hub.store import registry, schema
 from hub.store.registry import Status
 from hub.wiring import Hub
@@ -296,7 +296,7 @@ def _idle_ticks(hub: Hub) -> list[float]:
 def main() -> None:
     """All sizes, each in its own process."""
     if sys.argv[1:2] == ["--one"]:
-        sys.setswitchinterval(SWITCH_S)  # as the hub does
+        prepare_interpreter()  # as the hub does
         print(json.dumps(measure(int(sys.argv[2]), sys.argv[3] == "yes")))
         return
     sizes = [int(text) for text in sys.argv[1:]] or list(SIZES)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from hub.deployments.compatibility import Compatibility
 from hub.ingest.service import IngestService, Received
@@ -80,6 +80,17 @@ class RolloutKit(FleetKit):
         self._seq: dict[str, int] = defaultdict(int)
         self._done: dict[str, int] = {}
         self._outbox: list[Received] = []
+
+    def close(self) -> None:
+        """Whatever happened: what the database says of a rollout's devices must be what they are."""
+        rows, tally = schema.rollout_devices.c, schema.rollout_tallies.c
+        key = (rows.rollout_no, rows.group_no, rows.state)
+        with self.db.read() as connection:
+            are = connection.execute(select(*key, func.count()).group_by(*key)).all()
+            said = connection.execute(select(tally.rollout_no, tally.group_no, tally.state, tally.n)).all()
+        super().close()
+        assert {tuple(row) for row in said if row.n} == {tuple(row) for row in are}
+        assert all(row.n >= 0 for row in said)
 
     # --- fleet --------------------------------------------------------------------------------------------------------
     def fleet(self, count: int, profile: str = "raspberry-pi-4", prefix: str = "dev", **tags: str) -> list[str]:

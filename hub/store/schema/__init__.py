@@ -51,7 +51,14 @@ from hub.store.schema.policies import (
     trigger_clock,
 )
 from hub.store.schema.registry import alias_history, blobs, datasets, gate_results, models, versions
-from hub.store.schema.rollouts import rollout_arrivals, rollout_devices, rollout_events, rollout_groups, rollouts
+from hub.store.schema.rollouts import (
+    rollout_arrivals,
+    rollout_devices,
+    rollout_events,
+    rollout_groups,
+    rollout_tallies,
+    rollouts,
+)
 from hub.store.schema.running import leases
 from hub.store.schema.trust import tuf_files, tuf_metadata, tuf_staged
 from hub.store.schema.watching import device_errors, device_history, device_outcomes
@@ -104,6 +111,7 @@ __all__ = [
     "rollout_devices",
     "rollout_events",
     "rollout_groups",
+    "rollout_tallies",
     "rollouts",
     "shadow_windows",
     "train_firings",

@@ -1,7 +1,8 @@
 """Rollouts: what they will do, how they stand, their devices, and the record of what happened.
 
 `rollout_devices` is the membership, materialised: a tick counts and picks from its indexes and never looks at all
-devices. A row is `current` while the rollout is what assigned the device last; `dirty` while the device has said
+devices. How many are in each state stands in `rollout_tallies`, which triggers keep (migration 0011); rows are never
+deleted. A row is `current` while the rollout is what assigned the device last; `dirty` while the device has said
 something since that the row does not know. Times ending in `_e` are engine time of the rollout, whole seconds.
 """
 
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from hub.store.schema.base import ID, metadata
 
 __all__ = ["IS_CURRENT", "IS_MARKED", "IS_VANISHED", "IS_WAITING"]
-__all__ += ["rollout_arrivals", "rollout_devices", "rollout_events", "rollout_groups", "rollouts"]
+__all__ += ["rollout_arrivals", "rollout_devices", "rollout_events", "rollout_groups", "rollout_tallies", "rollouts"]
 
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -124,6 +125,15 @@ Index(
     rollout_devices.c.group_no,
     sqlite_where=IS_VANISHED,
     postgresql_where=IS_VANISHED,
+)
+
+rollout_tallies = Table(  # how many of `rollout_devices`; written by triggers only
+    "rollout_tallies",
+    metadata,
+    Column("rollout_no", Integer, ForeignKey("rollouts.rollout_no"), primary_key=True, autoincrement=False),
+    Column("group_no", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), primary_key=True),
+    Column("n", BigInteger, nullable=False),
 )
 
 rollout_arrivals = Table(  # devices that came or changed since memberships were last looked at; appended to only
