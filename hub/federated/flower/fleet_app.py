@@ -23,7 +23,7 @@ from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
 
 __all__ = ["fleet_app"]
 
-_NEEDED = (BaseHTTPMiddleware, ProtobufTranslationMiddleware, NodeAuthMiddleware)
+_NEEDED: tuple[object, ...] = (BaseHTTPMiddleware, ProtobufTranslationMiddleware, NodeAuthMiddleware)
 """What turns errors into answers, reads the messages, and checks the nodes' signatures; in Flower's order."""
 
 
@@ -31,7 +31,8 @@ def fleet_app(config: SuperLinkLifespanConfig) -> FastAPI:
     """The application with the fleet API and the health check; error `RuntimeError` when Flower's was changed."""
     app = create_app(config, SuperLinkLifespan)
     kept = [layer for layer in app.user_middleware if layer.cls in _NEEDED]
-    if tuple(layer.cls for layer in kept) != _NEEDED:
+    found: list[object] = [layer.cls for layer in kept]
+    if found != list(_NEEDED):
         raise RuntimeError("this version of Flower checks its nodes in another way; hub.federated.flower must learn it")
     app.user_middleware[:] = kept
     app.router.routes.clear()
