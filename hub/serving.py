@@ -42,6 +42,7 @@ def periodic_tasks(hub: Hub) -> list[PeriodicTask]:
         PeriodicTask("health", _HOUR_S, hub.health_retention.prune),
         PeriodicTask("drift", min(_DRIFT_S, period_s / 4), hub.evaluation.run),
         PeriodicTask("device-history", EVERY_S, hub.device_history.run),
+        PeriodicTask("deserted-alerts", min(_DRIFT_S, period_s / 4), hub.alerts.resolve_deserted),
         PeriodicTask("alerts", min(_ALERTS_S, period_s / 4), hub.alerts.deliver_due),
         PeriodicTask("train-triggers", _TRIGGERS_S, hub.policies.train.run),
         PeriodicTask("deploy-policies", _DEPLOY_S, hub.policies.deploy.run),

@@ -16,7 +16,8 @@ import msgspec
 
 from hub.alerts.config import AlertConfig
 from hub.alerts.delivery import Publish, deliver
-from hub.alerts.lifecycle import LIVE, Alert, Step, step
+from hub.alerts.lifecycle import LIVE, Alert, step
+from hub.alerts.rules import Rule
 from hub.alerts.signals import Reading, readings
 from hub.audit.log import AuditLog
 from hub.rollouts.state import Status
@@ -42,7 +43,7 @@ _FIELDS = ("state", "breached", "calm", "period_s", "opened_s", "resolved_s")
 
 
 class AlertService:
-    """All of it; `hear` is given to the evaluation, `deliver_due` and `prune` to the scheduler."""
+    """All of it; `hear` is given to the evaluation; `resolve_deserted`, `deliver_due` and `prune` to the scheduler."""
 
     def __init__(
         self, db: Database, clock: Clock, audit: AuditLog, config: AlertConfig, hub_url: str, keep_s: float
@@ -98,28 +99,51 @@ class AlertService:
         else:
             alert_id = before.alert_id
             store.change_alert(connection, alert_id, changes)
-        self._tell(connection, alert_id, one, after, silences)
+        if after.event:
+            self._tell(connection, alert_id, one.rule, after.event, silences)
 
     def _tell(
-        self, connection: Connection, alert_id: int, one: Reading, after: Step, silences: Sequence[SilenceRow]
+        self, connection: Connection, alert_id: int, rule: Rule, event: str, silences: Sequence[SilenceRow]
     ) -> None:
-        if not after.event:
-            return
         row = store.get_alert(connection, alert_id)
         if any(_matches(silence, row) for silence in silences):
             return
         now = self._clock.now()
         shown = {name: getattr(row, name) for name in ("alert_id", "rule", "severity", "model", "version", "level")}
-        shown |= {"summary": one.rule.summary, "opened_s": row.opened_s, "detail": row.detail}
+        shown |= {"summary": rule.summary, "opened_s": row.opened_s, "detail": row.detail}
         shown["runbook"] = f"docs/runbooks/{row.rule}.md"
         payload = msgspec.json.encode(
-            {"event": after.event, "hub": self._hub_url, "at_s": now, "alert": shown}
+            {"event": event, "hub": self._hub_url, "at_s": now, "alert": shown}
         ).decode()
-        routes = one.rule.routes or self.config.default_routes
+        routes = rule.routes or self.config.default_routes
         waiting = {"payload": payload, "state": "waiting", "attempts": 0, "next_s": now, "error": "", "created_s": now}
         store.add_deliveries(connection, [{"alert_id": alert_id, "route": route, **waiting} for route in routes])
 
     # --- work of the scheduler --------------------------------------------------------------------------------------
+    def resolve_deserted(self) -> int:
+        """End the alerts of versions that no device has any more: nothing will ever be heard of them. How many.
+
+        A device that went back brings the alert again, if what it sees still deserves it.
+        """
+        with plain_errors(), self._db.read() as connection:
+            if not store.deserted_alerts(connection):
+                return 0
+        now = self._clock.now()
+        with plain_errors(), self._db.write_rows() as connection:
+            over = store.deserted_alerts(connection)
+            silences = store.list_silences(connection, now)
+            for row in over:
+                if row.state == "pending":
+                    store.change_alert(connection, row.alert_id, {"state": "gone"})
+                    continue
+                detail = {**row.detail, "ended": "No device has this version any more."}
+                changes = {"state": "resolved", "resolved_s": now, "detail": detail}
+                store.change_alert(connection, row.alert_id, changes)
+                rule = self.config.rules.get(row.rule)
+                if rule is not None:
+                    self._tell(connection, row.alert_id, rule, "resolved", silences)
+        return len(over)
+
     def deliver_due(self) -> int:
         """Try what is due; returns how many were delivered. Blocks on the routes, each with its own deadline."""
         with plain_errors(), self._db.read() as connection:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, exists, func, insert, or_, select, update
 
 from hub.store.page import PageRequest, after
-from hub.store.schema import alert_deliveries, alert_silences, alerts, rollouts
+from hub.store.schema import alert_deliveries, alert_silences, alerts, device_models, devices, rollouts
 from shared.errors import NotFound
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "add_deliveries",
     "alert_report",
     "change_alert",
+    "deserted_alerts",
     "due_deliveries",
     "get_alert",
     "insert_alert",
@@ -95,6 +96,17 @@ def live_alerts(connection: Connection, dedups: Collection[str]) -> dict[str, Al
     """Those that are not over, by key."""
     query = select(alerts).where(alerts.c.dedup.in_(sorted(dedups)), alerts.c.state.in_(_LIVE))
     return {row["dedup"]: AlertRow(**row) for row in connection.execute(query).mappings()}
+
+
+def deserted_alerts(connection: Connection) -> list[AlertRow]:
+    """Those that are not over, of versions that no device has any more."""
+    serves = (
+        exists()
+        .where(device_models.c.model == alerts.c.model, device_models.c.version == alerts.c.version)
+        .where(devices.c.device_id == device_models.c.device_id, devices.c.status == "active")
+    )
+    query = select(alerts).where(alerts.c.state.in_(_LIVE), ~serves).order_by(alerts.c.alert_id)
+    return [AlertRow(**row) for row in connection.execute(query).mappings()]
 
 
 def insert_alert(connection: Connection, fields: Mapping[str, Any]) -> int:

@@ -191,7 +191,7 @@ def _deploy(stage: Stage, version: int) -> None:
 
 
 def _steady_load(stage: Stage) -> list[SteadyLoad]:
-    loads = [SteadyLoad(Application(d.socket, stage.model, stage.data), stage.data) for d in stage.devices]
+    loads = [SteadyLoad(Application(d.socket, stage.model, stage.data), stage.seen_by(d)) for d in stage.devices]
     for load in loads:
         load.start()
     stage.screen.fact("from now on an application on every device keeps asking")
@@ -215,7 +215,7 @@ def _measure(stage: Stage, version: int) -> None:
     with stage.screen.step(f"asking each device about {_IMAGES} held-out images over its local API"):
         for device in stage.devices:
             application = Application(device.socket, stage.model, stage.data)
-            found = application.measure(stage.data, _IMAGES)
+            found = application.measure(stage.seen_by(device), _IMAGES)
             application.close()
             if found.version != str(version):
                 raise DemoFailed(f"{device.name} answered with version {found.version}, not {version}.")

@@ -6,6 +6,7 @@ package as an ordinary user and `dpkg-deb` unpacks it beside the demo's files. N
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DataSet", "DataSetName", "load"]
+__all__ = ["DataSet", "DataSetName", "in_order_of", "load"]
 
 DataSetName = Literal["digits", "fashion-mnist"]
 _PACKAGE = "dataset-fashion-mnist"
@@ -36,6 +37,16 @@ class DataSet:
     labels: list[str]
     peak: int
     """The largest pixel value: 16 for digits, 255 for Fashion-MNIST."""
+
+
+def in_order_of(data: DataSet, device: str) -> DataSet:
+    """What a device sees: the same held-out pictures as the others, in an order of its own.
+
+    Devices that see one picture at one time are one device several times over: the fleet's sums then claim more pictures
+    than there were, and chance looks like drift.
+    """
+    order = np.random.default_rng(list(device.encode())).permutation(len(data.test_x))
+    return dataclasses.replace(data, test_x=data.test_x[order], test_y=data.test_y[order])
 
 
 def load(name: DataSetName, cache: Path) -> DataSet:

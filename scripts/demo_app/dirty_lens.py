@@ -34,7 +34,7 @@ def through_grease(pictures: NDArray[np.uint8], data: DataSet) -> NDArray[np.uin
 
 def dirty_lens(stage: Stage) -> None:
     """Two lenses get dirty; the alert must name these two, the blur and the haze, and no other device."""
-    cameras = {d.name: Camera(Application(d.socket, stage.model, stage.data), stage.data) for d in stage.devices}
+    cameras = {d.name: Camera(Application(d.socket, stage.model, stage.data), stage.seen_by(d)) for d in stage.devices}
     for camera in cameras.values():
         camera.start()
     try:
@@ -60,10 +60,7 @@ def _verdicts(stage: Stage) -> dict[str, Any]:
 
 
 def _wait_for_a_period(stage: Stage) -> None:
-    """Until a period is judged that began after now, in which every device was heard, and no alert is open.
-
-    One may be open from the act before: where two applications took turns, the same pictures came twice.
-    """
+    """Until a period is judged that began after now, in which every device was heard, and no alert is open."""
     since_s, end = time.time(), time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         stage.children.check()

@@ -40,13 +40,13 @@ def measure(stage: Stage, device: Device, version: int) -> float:
     """Accuracy on held-out pictures as the device's own camera sees them."""
     application = Application(device.socket, stage.model, stage.data)
     try:
-        pictures = _seen(stage, device, stage.data.test_x[:_IMAGES])
-        right = 0
+        view = stage.seen_by(device)
+        pictures, right = _seen(stage, device, view.test_x[:_IMAGES]), 0
         for at in range(0, _IMAGES, _AT_ONCE):
             scores, answered = application.ask(pictures[at : at + _AT_ONCE])
             if answered != str(version):
                 raise DemoFailed(f"{device.name} answered with version {answered}, not {version}.")
-            right += int((scores.argmax(axis=1) == stage.data.test_y[at : at + len(scores)]).sum())
+            right += int((scores.argmax(axis=1) == view.test_y[at : at + len(scores)]).sum())
         return right / _IMAGES
     finally:
         application.close()

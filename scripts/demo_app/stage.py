@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from scripts.demo_app.data import DataSet
+from scripts.demo_app.data import DataSet, in_order_of
 from scripts.demo_app.processes import Children, DemoFailed, free_ports, wait_until
 from scripts.demo_app.screen import Screen
 
@@ -65,6 +65,10 @@ class Stage:
     def model(self) -> str:
         """The model's name."""
         return self.data.name
+
+    def seen_by(self, device: Device) -> DataSet:
+        """The data as a device meets it."""
+        return in_order_of(self.data, device.name)
 
     def start_hub(self) -> None:
         """Start the hub as a child and wait until it answers."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from hub.alerts.config import AlertConfig, EmailRoute, WebhookRoute, load_config
 from hub.alerts.delivery import SIGNATURE_HEADER
@@ -23,7 +23,7 @@ from hub.audit.log import AuditLog
 from hub.store.database import Database
 from hub.store.drift import ResultRow
 from hub.store.page import PageRequest
-from hub.store.schema import alert_deliveries, rollouts
+from hub.store.schema import alert_deliveries, device_models, devices, rollouts
 from shared.errors import Conflict
 from tests.alerts.test_rules_and_lifecycle import verdict
 from tests.ingest.test_ingest_service import FixedClock
@@ -85,6 +85,34 @@ def test_acknowledging_and_the_report_of_precision(site: Site) -> None:
     site.alerts.acknowledge(second.alert_id, "false", "", "olga")
     (row,) = site.alerts.report(7.0)
     assert (row["rule"], row["opened"], row["acknowledged"], row["precision"]) == ("data-quality", 2, 2, 0.5)
+
+
+def test_an_alert_ends_with_the_last_device_that_has_its_version(site: Site) -> None:
+    first = {"device_id": "pi-1", "status": "active", "profile": "p", "hardware_id": "", "enrolled_s": 1.0}
+    has = {"device_id": "pi-1", "model": "m", "version": 1, "bundle_sha256": "", "counter": 1, "state": "committed"}
+    with site.db.write() as connection:
+        connection.execute(insert(devices).values(first))
+        connection.execute(insert(device_models).values(**has, target_version=1, updated_s=1.0))
+    site.tell(0.5)
+    assert site.alerts.resolve_deserted() == 0
+    with site.db.write() as connection:
+        connection.execute(update(device_models).values(version=2))
+    assert site.alerts.resolve_deserted() == 1
+    (alert,) = site.alerts.page(ALL, "m", PAGE)
+    assert (alert.state, alert.detail["ended"]) == ("resolved", "No device has this version any more.")
+    assert [json.loads(row.payload)["event"] for row in site.deliveries()] == ["opened", "resolved"]
+    assert site.alerts.resolve_deserted() == 0
+    assert site.tell(0.5) == ["open", "resolved"]  # somebody has it after all
+
+
+def test_an_alert_of_a_version_on_revoked_devices_alone_ends(site: Site) -> None:
+    gone = {"device_id": "pi-1", "status": "revoked", "profile": "p", "hardware_id": "", "enrolled_s": 1.0}
+    has = {"device_id": "pi-1", "model": "m", "version": 1, "bundle_sha256": "", "counter": 1, "state": "committed"}
+    with site.db.write() as connection:
+        connection.execute(insert(devices).values(gone))
+        connection.execute(insert(device_models).values(**has, target_version=1, updated_s=1.0))
+    site.tell(0.5)
+    assert site.alerts.resolve_deserted() == 1
 
 
 def test_a_silence_stops_the_telling_until_it_expires(site: Site) -> None:
