@@ -42,8 +42,8 @@ class DataSet:
 def in_order_of(data: DataSet, device: str) -> DataSet:
     """What a device sees: the same held-out pictures as the others, in an order of its own.
 
-    Devices that see one picture at one time are one device several times over: the fleet's sums then claim more pictures
-    than there were, and chance looks like drift.
+    Devices that see one picture at one time are one device several times over: the fleet's sums then claim more
+    pictures than there were, and chance looks like drift.
     """
     order = np.random.default_rng(list(device.encode())).permutation(len(data.test_x))
     return dataclasses.replace(data, test_x=data.test_x[order], test_y=data.test_y[order])
