@@ -87,12 +87,17 @@ def test_acknowledging_and_the_report_of_precision(site: Site) -> None:
     assert (row["rule"], row["opened"], row["acknowledged"], row["precision"]) == ("data-quality", 2, 2, 0.5)
 
 
-def test_an_alert_ends_with_the_last_device_that_has_its_version(site: Site) -> None:
-    first = {"device_id": "pi-1", "status": "active", "profile": "p", "hardware_id": "", "enrolled_s": 1.0}
+def _device(site: Site, status: str) -> None:
+    """A device that has version 1."""
+    first = {"device_id": "pi-1", "status": status, "profile": "p", "hardware_id": "", "enrolled_s": 1.0}
     has = {"device_id": "pi-1", "model": "m", "version": 1, "bundle_sha256": "", "counter": 1, "state": "committed"}
     with site.db.write() as connection:
         connection.execute(insert(devices).values(first))
         connection.execute(insert(device_models).values(**has, target_version=1, updated_s=1.0))
+
+
+def test_an_alert_ends_with_the_last_device_that_has_its_version(site: Site) -> None:
+    _device(site, "active")
     site.tell(0.5)
     assert site.alerts.resolve_deserted() == 0
     with site.db.write() as connection:
@@ -106,11 +111,7 @@ def test_an_alert_ends_with_the_last_device_that_has_its_version(site: Site) -> 
 
 
 def test_an_alert_of_a_version_on_revoked_devices_alone_ends(site: Site) -> None:
-    gone = {"device_id": "pi-1", "status": "revoked", "profile": "p", "hardware_id": "", "enrolled_s": 1.0}
-    has = {"device_id": "pi-1", "model": "m", "version": 1, "bundle_sha256": "", "counter": 1, "state": "committed"}
-    with site.db.write() as connection:
-        connection.execute(insert(devices).values(gone))
-        connection.execute(insert(device_models).values(**has, target_version=1, updated_s=1.0))
+    _device(site, "revoked")
     site.tell(0.5)
     assert site.alerts.resolve_deserted() == 1
 
