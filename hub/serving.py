@@ -75,9 +75,9 @@ async def serve(hub: Hub, sock: socket.socket, stop: asyncio.Event, on_ready: Ca
 
     Errors of the start: `broker.*`.
     """
-    prepare_interpreter()
     server = HttpsServer(hub, sock)
     scheduler = Scheduler(hub.db, hub.clock, periodic_tasks(hub))
+    prepare_interpreter()
     async with asyncio.TaskGroup() as group:
         behind = [
             group.create_task(hub.messaging.run(), name="messaging"),

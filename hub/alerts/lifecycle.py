@@ -16,7 +16,7 @@ import msgspec
 
 from hub.alerts.rules import Rule
 
-__all__ = ["LIVE", "Alert", "Step", "step"]
+__all__ = ["LIVE", "Alert", "Step", "ended", "step"]
 
 State = Literal["pending", "open", "acknowledged", "resolved", "gone"]
 LIVE = ("pending", "open", "acknowledged")
@@ -40,6 +40,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     event: Literal["", "opened", "resolved"] = ""
 
 
+def ended(alert: Alert, now: float) -> Alert:
+    """The alert once it is over; one that never opened leaves nothing behind."""
+    if alert.state == "pending":
+        return msgspec.structs.replace(alert, state="gone")
+    return msgspec.structs.replace(alert, state="resolved", resolved_s=now)
+
+
 def step(before: Alert | None, rule: Rule, value: float, period_s: int, now: float, *, held: bool = False) -> Step:
     """The alert after a period with this value."""
     if before is None and value < rule.threshold:
@@ -55,9 +62,9 @@ def step(before: Alert | None, rule: Rule, value: float, period_s: int, now: flo
         alert = msgspec.structs.replace(alert, period_s=period_s)
     if alert.state == "pending":
         if alert.calm:
-            return Step(alert=msgspec.structs.replace(alert, state="gone"))
+            return Step(alert=ended(alert, now))
         if alert.breached >= rule.open_after and not held:
             return Step(alert=msgspec.structs.replace(alert, state="open", opened_s=now), event="opened")
     elif alert.calm >= rule.close_after:
-        return Step(alert=msgspec.structs.replace(alert, state="resolved", resolved_s=now), event="resolved")
+        return Step(alert=ended(alert, now), event="resolved")
     return Step(alert=alert)

@@ -16,7 +16,7 @@ import msgspec
 
 from hub.alerts.config import AlertConfig
 from hub.alerts.delivery import Publish, deliver
-from hub.alerts.lifecycle import LIVE, Alert, step
+from hub.alerts.lifecycle import LIVE, Alert, ended, step
 from hub.alerts.rules import Rule
 from hub.alerts.signals import Reading, readings
 from hub.audit.log import AuditLog
@@ -86,7 +86,7 @@ class AlertService:
         held: bool,
     ) -> None:
         now = self._clock.now()
-        stood = None if before is None else Alert(**{name: getattr(before, name) for name in _FIELDS})
+        stood = None if before is None else _stands(before)
         after = step(stood, one.rule, one.value, result.period_s, now, held=held)
         if after.alert is None:
             return
@@ -133,14 +133,11 @@ class AlertService:
             over = store.deserted_alerts(connection)
             silences = store.list_silences(connection, now)
             for row in over:
-                if row.state == "pending":
-                    store.change_alert(connection, row.alert_id, {"state": "gone"})
-                    continue
+                after = ended(_stands(row), now)
                 detail = {**row.detail, "ended": "No device has this version any more."}
-                changes = {"state": "resolved", "resolved_s": now, "detail": detail}
-                store.change_alert(connection, row.alert_id, changes)
+                store.change_alert(connection, row.alert_id, msgspec.structs.asdict(after) | {"detail": detail})
                 rule = self.config.rules.get(row.rule)
-                if rule is not None:
+                if after.state == "resolved" and rule is not None:
                     self._tell(connection, row.alert_id, rule, "resolved", silences)
         return len(over)
 
@@ -247,6 +244,10 @@ class AlertService:
         """(rule, severity, model, how many)."""
         with self._db.read() as connection:
             return store.open_counts(connection)
+
+
+def _stands(row: AlertRow) -> Alert:
+    return Alert(**{name: getattr(row, name) for name in _FIELDS})
 
 
 def _dedup(one: Reading, result: ResultRow) -> str:
